@@ -1,0 +1,63 @@
+# Needs Python 3.11 or newer with venv, and git. Everything else goes into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN ?= $(VENV)/bin
+STAMP := $(VENV)/.installed
+PROTO_BASELINE := proto/outrider/v1/image.binpb
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check format proto proto-baseline docs lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## Create .venv with everything that development needs
+
+# Installed again only when what is to be installed has changed.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Outrider needs Python 3.11 or newer, not " + sys.version.split()[0] + ": name one, as in make PYTHON=python3.12 setup")'
+	@echo "Installing into $(VENV): about 1.5 GB the first time, minutes on a slow link."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@
+
+# PROMPT reaches the program as one word whatever is in it: neither make nor the shell reads it.
+unexport PROMPT
+demo: export DEMO_PROMPT = $(value PROMPT)
+demo: setup ## Generate text with a verifier and an edge on this machine (PROMPT="...")
+	@$(BIN)/outrider demo $${DEMO_PROMPT:+--prompt="$$DEMO_PROMPT"}
+
+test: setup ## Run all tests
+	$(BIN)/python -m pytest
+
+check: setup ## Format, lint, types, import rules, wire: nothing is changed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf breaking proto --against $(PROTO_BASELINE)
+	$(BIN)/python tools/generate_proto.py --check
+	$(BIN)/python tools/generate_configuration.py --check
+
+format: setup ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: setup ## Generate the code of the wire from proto/
+	$(BIN)/python tools/generate_proto.py
+
+proto-baseline: setup ## Accept proto/ as what later changes must stay compatible with
+	$(BIN)/buf build proto --output $(PROTO_BASELINE)
+
+docs: setup ## Generate docs/configuration.md from the settings classes
+	$(BIN)/python tools/generate_configuration.py
+
+lock: ## Pin the newest versions that pyproject.toml admits in constraints.txt
+	$(PYTHON) tools/lock.py
+
+clean: ## Remove .venv and all caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

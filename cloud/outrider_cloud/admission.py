@@ -1,0 +1,122 @@
+"""Whether a session that an edge wants to open fits the target.
+
+Pure checks, each with one clear sentence. Knows nothing of load: that is the engine's business.
+"""
+
+from outrider_common.errors import (
+    InvalidInputError,
+    InvalidPromptError,
+    MismatchError,
+    ProtocolViolationError,
+    UnknownModelError,
+    UnsupportedError,
+)
+from outrider_common.messages import PROTOCOL_VERSION, Extend, ModelInfo, OpenSession
+
+
+def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
+    """Check everything about a new session that depends on the target.
+
+    Raises:
+        MismatchError: another protocol version or another tokenizer.
+        UnknownModelError: a model that is not here.
+        UnsupportedError: an acceptance mode that is not offered.
+        InvalidPromptError: an empty or too long prompt, or unknown tokens in it.
+        InvalidInputError: `max_tokens` or stop tokens out of range.
+    """
+    _check_version(message.protocol_version)
+    check_model_name(message.model, info)
+    _check_tokenizer(message, info)
+    _check_mode(message, info)
+    _check_prefix(message, info)
+    _check_end(message, info)
+
+
+def check_model_name(model: str, info: ModelInfo) -> None:
+    """Refuse a model that is not here; empty means whichever there is.
+
+    Raises:
+        UnknownModelError: naming the one that is here.
+    """
+    if model not in ("", info.model):
+        raise UnknownModelError(
+            f"The model '{model}' is not here; this verifier serves '{info.model}'."
+        )
+
+
+def refuse_unknown_tokens(message: Extend, info: ModelInfo) -> None:
+    """Refuse draft nodes whose tokens the target does not have.
+
+    Raises:
+        ProtocolViolationError: naming the first of them.
+    """
+    for node in message.nodes:
+        if node.token >= info.vocab_size:
+            raise ProtocolViolationError(
+                f"Draft node {node.node_id} carries token {node.token}, but the model "
+                f"'{info.model}' has tokens 0 to {info.vocab_size - 1}; "
+                "drop such guesses before sending them."
+            )
+
+
+def _check_version(version: int) -> None:
+    if version != PROTOCOL_VERSION:
+        raise MismatchError(
+            f"The edge speaks protocol version {version}, this verifier speaks "
+            f"{PROTOCOL_VERSION}; install the same release of outrider on both sides."
+        )
+
+
+def _check_tokenizer(message: OpenSession, info: ModelInfo) -> None:
+    if message.tokenizer_fingerprint != info.tokenizer_fingerprint:
+        raise MismatchError(
+            f"The edge's tokenizer has the fingerprint '{message.tokenizer_fingerprint}', that of "
+            f"'{info.model}' is '{info.tokenizer_fingerprint}'; use a drafter bundle made for "
+            "this model."
+        )
+
+
+def _check_mode(message: OpenSession, info: ModelInfo) -> None:
+    if message.acceptance_mode not in info.acceptance_modes:
+        offered = ", ".join(mode.value for mode in info.acceptance_modes)
+        raise UnsupportedError(
+            f"The acceptance mode '{message.acceptance_mode.value}' is not offered here; "
+            f"this verifier offers: {offered}."
+        )
+
+
+def _check_prefix(message: OpenSession, info: ModelInfo) -> None:
+    length = len(message.prefix)
+    if not message.prefix:
+        raise InvalidPromptError("The prompt is empty; it needs at least one token.")
+    if not 1 <= message.num_prompt_tokens <= length:
+        raise InvalidPromptError(
+            f"num_prompt_tokens is {message.num_prompt_tokens}, but must be between 1 and the "
+            f"{length} tokens of the prefix."
+        )
+    if length >= info.max_positions:
+        raise InvalidPromptError(
+            f"The prompt has {length} tokens, but '{info.model}' takes at most "
+            f"{info.max_positions - 1}, so that one more fits; shorten it."
+        )
+    largest = max(message.prefix)
+    if largest >= info.vocab_size:
+        raise InvalidPromptError(
+            f"The prompt has the token {largest}, but '{info.model}' has tokens 0 to "
+            f"{info.vocab_size - 1}; encode it with the model's own tokenizer."
+        )
+
+
+def _check_end(message: OpenSession, info: ModelInfo) -> None:
+    num_generated = len(message.prefix) - message.num_prompt_tokens
+    if message.max_tokens <= num_generated:
+        raise InvalidInputError(
+            f"max_tokens is {message.max_tokens}, but must be above the {num_generated} tokens "
+            "that were generated before."
+        )
+    for token in message.stop_token_ids:
+        if token >= info.vocab_size:
+            raise InvalidInputError(
+                f"The stop token {token} is not a token of '{info.model}', which has tokens 0 to "
+                f"{info.vocab_size - 1}."
+            )

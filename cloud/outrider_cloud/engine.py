@@ -1,0 +1,59 @@
+"""The seam between the service and whatever runs the target: open, extend, cancel; events back.
+
+The plain engine runs one session's pass at a time; a batching one fits behind the same seam.
+Knows nothing of gRPC.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from outrider_common.errors import OutriderError
+from outrider_common.messages import Commit, ModelInfo, OpenSession
+from outrider_common.tree import DraftNode
+
+EngineEvent = Commit | OutriderError
+"""What an engine tells a session's owner: tokens are final, or the session has failed."""
+
+Sink = Callable[[EngineEvent], None]
+"""Takes the events of one session; called on the engine's thread, must return at once."""
+
+
+class EngineSession(Protocol):
+    """One session, as the service holds it. Every method may be called from any thread."""
+
+    @property
+    def session_id(self) -> str:
+        """A name for logs."""
+        ...
+
+    def extend(self, nodes: Sequence[DraftNode]) -> None:
+        """Add draft nodes for the next pass; never waits for a pass that runs.
+
+        Raises:
+            ProtocolViolationError: nodes that no correct edge sends, or more than allowed; the
+                session is as it was before.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Want no more tokens. Harmless when the session has ended already."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs the target for many sessions."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """The target and the limits."""
+        ...
+
+    def open(self, message: OpenSession, sink: Sink) -> EngineSession:
+        """Admit a session that fits `info`; its events go to `sink` until one ends it.
+
+        A commit with a finish reason ends a session, and so does an error.
+
+        Raises:
+            CapacityError: no room for another session.
+        """
+        ...

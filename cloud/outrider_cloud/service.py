@@ -1,0 +1,158 @@
+"""The gRPC rim of the verifier: one session on one stream, over any engine.
+
+Reads and writes messages, hands drafts to the engine and its commits to the edge, and turns our
+errors into statuses. Decides nothing about tokens.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import grpc
+
+from outrider.v1 import verifier_pb2 as pb
+from outrider.v1.verifier_pb2_grpc import VerifierServiceServicer
+from outrider_cloud.admission import check_model_name, refuse_unknown_tokens
+from outrider_cloud.engine import Engine, EngineEvent, EngineSession, Sink
+from outrider_common import log
+from outrider_common.errors import (
+    REASON_METADATA_KEY,
+    OutriderError,
+    ProtocolViolationError,
+    UnavailableError,
+    ungrouped,
+)
+from outrider_common.messages import Opened, OpenSession
+from outrider_common.wire import OpenAssembler, decode_extend, encode_event, encode_model_info
+
+_logger = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Requests = AsyncIterator[pb.SessionRequest]
+
+OPEN_TIMEOUT_S: Final = 20.0
+"""How long an edge may take to send its whole prefix."""
+
+
+class VerifierServicer(VerifierServiceServicer):
+    """`outrider.v1.VerifierService` over an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def GetModelInfo(  # noqa: N802  (the name on the wire)
+        self, request: pb.GetModelInfoRequest, context: Context
+    ) -> pb.GetModelInfoResponse:
+        """What a client needs to know of the model before it opens a session."""
+        try:
+            check_model_name(request.model, self._engine.info)
+        except OutriderError as error:
+            await _abort(context, error)
+        return encode_model_info(self._engine.info)
+
+    async def Session(self, requests: Requests, context: Context) -> None:  # noqa: N802
+        """One generation."""
+        try:
+            await self._serve(requests, context)
+        except OutriderError as error:
+            await _abort(context, error)
+
+    async def _serve(self, requests: Requests, context: Context) -> None:
+        message = await self._read_open(requests)
+        events: asyncio.Queue[EngineEvent] = asyncio.Queue()  # at most max_tokens commits
+        session = self._engine.open(message, _sink_into(events))
+        log.event(
+            _logger,
+            "session_opened",
+            session=session.session_id,
+            peer=context.peer(),
+            prefix_tokens=len(message.prefix),
+        )
+        try:
+            await context.write(encode_event(Opened(session.session_id, self._engine.info.limits)))
+            await self._converse(requests, context, session, events)
+        finally:
+            session.cancel()
+            log.event(_logger, "session_closed", session=session.session_id)
+
+    async def _read_open(self, requests: Requests) -> OpenSession:
+        assembler = OpenAssembler(self._engine.info.max_positions - 1)
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                async for request in requests:
+                    message = assembler.feed(request)
+                    if message is not None:
+                        return message
+        except TimeoutError:
+            raise UnavailableError(
+                f"The session was not opened within {OPEN_TIMEOUT_S:.0f} s; "
+                "send 'open' and the whole prefix at once."
+            ) from None
+        raise ProtocolViolationError("The stream ended before the session was opened.")
+
+    async def _converse(
+        self,
+        requests: Requests,
+        context: Context,
+        session: EngineSession,
+        events: asyncio.Queue[EngineEvent],
+    ) -> None:
+        with ungrouped():
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(
+                    self._read_drafts(requests, session), name=f"read-{session.session_id}"
+                )
+                await _write_events(events, context)
+                reader.cancel()
+
+    async def _read_drafts(self, requests: Requests, session: EngineSession) -> None:
+        """Hand on what arrives; the end of the stream only means that no more drafts come."""
+        async for request in requests:
+            match request.WhichOneof("message"):
+                case "extend":
+                    extend = decode_extend(request.extend)
+                    refuse_unknown_tokens(extend, self._engine.info)
+                    session.extend(extend.nodes)
+                case "cancel":
+                    session.cancel()
+                case "open" | "prefix_part" as kind:
+                    raise ProtocolViolationError(
+                        f"Got a message '{kind}' in a session that is open already; "
+                        "use one stream for each session."
+                    )
+                case _:
+                    pass  # of a later version
+
+
+async def _write_events(events: asyncio.Queue[EngineEvent], context: Context) -> None:
+    """Write commits until one ends the session."""
+    while True:
+        event = await events.get()
+        if isinstance(event, OutriderError):
+            raise event
+        await context.write(encode_event(event))
+        if event.finish_reason is not None:
+            return
+
+
+def _sink_into(events: asyncio.Queue[EngineEvent]) -> Sink:
+    """A sink that may be called from the engine's thread, also when the loop has ended."""
+    loop = asyncio.get_running_loop()
+
+    def sink(event: EngineEvent) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+    return sink
+
+
+async def _abort(context: Context, error: OutriderError) -> None:
+    log.event(
+        _logger, "request_refused", level=logging.WARNING, reason=error.reason, why=str(error)
+    )
+    await context.abort(
+        grpc.StatusCode[error.status],
+        str(error),
+        trailing_metadata=((REASON_METADATA_KEY, error.reason),),
+    )

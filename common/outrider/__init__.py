@@ -1,0 +1,1 @@
+"""The outermost rim: the `outrider` command and the generated wire code (`outrider.v1`)."""

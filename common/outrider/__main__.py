@@ -1,0 +1,5 @@
+"""`python -m outrider`: the same as the `outrider` command."""
+
+from outrider.cli import main
+
+main()

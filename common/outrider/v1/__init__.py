@@ -1,0 +1,1 @@
+"""The messages and stubs of the wire, generated from proto/outrider/v1."""

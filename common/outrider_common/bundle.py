@@ -1,0 +1,251 @@
+"""Drafter bundles: directories with an ONNX graph, its tokenizer, and a manifest about both.
+
+This is the contract between the exporter, which writes bundles, and the edge, which runs them.
+Knows nothing of ONNX itself.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from outrider_common.checksums import FileRecord, check_files
+from outrider_common.errors import ModelFileError
+
+FORMAT_VERSION = 1
+"""Of the manifest and of the graph's inputs and outputs."""
+
+MANIFEST_FILE = "manifest.json"
+GRAPH_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+
+INPUT_IDS = "input_ids"
+"""int64 [1, rows]: the tokens to compute."""
+POSITION_IDS = "position_ids"
+"""int64 [1, rows]: the position of each token in the text, for its rotary embedding."""
+ATTENTION_BIAS = "attention_bias"
+"""float32 [1, 1, rows, total]: added to the attention scores; the causal mask applies besides."""
+LAST_INDEX = "last_index"
+"""int32 [1]: total - 1."""
+TOTAL_LENGTH = "total_length"
+"""int32 []: how many cached tokens there are once these rows are appended."""
+LOGIT_ROWS = "logit_rows"
+"""int64 [n]: the rows whose logits are wanted."""
+LOGITS = "logits"
+"""float32 [1, n, vocab]: the output."""
+
+_REMEDY = "export the bundle again with 'outrider models export --force', or copy it again"
+
+
+@dataclass(frozen=True, slots=True)
+class KvLayout:
+    """The KV cache of the graph: a key and a value buffer per layer.
+
+    Every buffer is [1, num_kv_heads, capacity, head_size]; the output may be the same memory as
+    the input. `{layer}` in the names is the index of the layer, `{part}` is `key` or `value`.
+
+    Attributes:
+        num_layers: how many layers there are.
+        num_kv_heads: key and value heads of each.
+        head_size: width of a head.
+        dtype: NumPy name of the elements' type.
+        input_pattern: names of the inputs.
+        output_pattern: names of the outputs.
+    """
+
+    num_layers: int
+    num_kv_heads: int
+    head_size: int
+    dtype: str = "float32"
+    input_pattern: str = "past.{layer}.{part}"
+    output_pattern: str = "present.{layer}.{part}"
+
+    def input_names(self) -> list[str]:
+        """The inputs in the order key, value of layer 0, key, value of layer 1, and so on."""
+        return self._names(self.input_pattern)
+
+    def output_names(self) -> list[str]:
+        """The outputs, in the order of `input_names`."""
+        return self._names(self.output_pattern)
+
+    def _names(self, pattern: str) -> list[str]:
+        layers, parts = range(self.num_layers), ("key", "value")
+        return [pattern.format(layer=layer, part=part) for layer in layers for part in parts]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisationRecord:
+    """How the weights are stored.
+
+    Attributes:
+        scheme: the exporter's name for it; `none`: fp32.
+        bits: of the weights of the layers.
+        head_bits: of the embedding and the LM head.
+        block_size: how many weights share a scale; 0 without quantisation.
+    """
+
+    scheme: str
+    bits: int
+    head_bits: int
+    block_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """How close the graph is to the model that it was made from, on the exporter's probe texts.
+
+    Attributes:
+        num_tokens: how many positions were compared.
+        graph_error: the fp32 graph's largest error of a logit, in standard deviations of logits.
+        logits_error: the stored graph's root mean square error of logits, in the same unit.
+        greedy_agreement: share of positions where the stored graph's best token is the model's.
+        mean_total_variation: mean distance of the two next-token distributions, 0 to 1.
+    """
+
+    num_tokens: int
+    graph_error: float
+    logits_error: float
+    greedy_agreement: float
+    mean_total_variation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a bundle is.
+
+    Attributes:
+        format_version: `FORMAT_VERSION` of the exporter.
+        name: for people.
+        source: the model that it was made from.
+        architecture: the source's model type, such as `llama`.
+        vocab_size: how many logits the graph gives.
+        max_positions: the longest sequence that the graph can hold.
+        eos_token_ids: the tokens that end an answer.
+        bos_token_id: the token that begins every text, if the model has one.
+        kv: the layout of the KV cache.
+        quantisation: how the weights are stored.
+        tokenizer_fingerprint: see `tokenizer_fingerprint`.
+        tools: versions of what the bundle was made with.
+        parity: how close it is to the source.
+        files: relative path to size and checksum, for every file but the manifest.
+    """
+
+    format_version: int
+    name: str
+    source: str
+    architecture: str
+    vocab_size: int
+    max_positions: int
+    eos_token_ids: tuple[int, ...]
+    bos_token_id: int | None
+    kv: KvLayout
+    quantisation: QuantisationRecord
+    tokenizer_fingerprint: str
+    tools: dict[str, str]
+    parity: ParityReport
+    files: dict[str, FileRecord]
+
+    def to_json(self) -> str:
+        """The text of the manifest file."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+_MANIFEST = TypeAdapter(Manifest)
+_NEEDED_FILES = (GRAPH_FILE, TOKENIZER_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A drafter bundle on disk.
+
+    Attributes:
+        path: its directory.
+        manifest: what it is.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, path: Path, *, verify: bool = False) -> "Bundle":
+        """Read a bundle's manifest and check its files.
+
+        Args:
+            path: the directory.
+            verify: also hash every file; otherwise only existence and size are compared.
+
+        Raises:
+            ModelFileError: the bundle is missing, corrupt, truncated or of another version.
+        """
+        manifest = _read_manifest(path / MANIFEST_FILE)
+        check_files(path, manifest.files, contents=verify, remedy=_REMEDY)
+        return cls(path, manifest)
+
+    @property
+    def graph_file(self) -> Path:
+        """The ONNX graph; its weights lie in a file beside it."""
+        return self.path / GRAPH_FILE
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The tokenizer, in the format of the `tokenizers` library."""
+        return self.path / TOKENIZER_FILE
+
+    def chat_template(self) -> str | None:
+        """The Jinja source of the chat template; None where the model has none."""
+        if CHAT_TEMPLATE_FILE not in self.manifest.files:
+            return None
+        return (self.path / CHAT_TEMPLATE_FILE).read_text(encoding="utf-8")
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelFileError(f"{path} is missing: give the directory of a bundle.") from None
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path} cannot be read as JSON ({error}): {_REMEDY}.") from error
+    _check_version(path, document)
+    try:
+        manifest = _MANIFEST.validate_json(json.dumps(document), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelFileError(
+            f"{path} has a bad entry {where!r} ({first['msg']}): {_REMEDY}."
+        ) from error
+    for name in _NEEDED_FILES:
+        if name not in manifest.files:
+            raise ModelFileError(f"{path} does not list the file {name}: {_REMEDY}.")
+    return manifest
+
+
+def _check_version(path: Path, document: Any) -> None:
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {version!r} but this release reads {FORMAT_VERSION}: "
+            "export the bundle again with 'outrider models export --force'."
+        )
+
+
+def tokenizer_fingerprint(vocabulary: Mapping[str, int]) -> str:
+    """A short name for a vocabulary, by which two sides find that they mean the same tokens.
+
+    The same from `tokenizers` (`get_vocab(with_added_tokens=True)`) and from Transformers
+    (`get_vocab()`).
+
+    Args:
+        vocabulary: token string to id, added tokens included.
+
+    Returns:
+        `v1:` and the SHA-256 of the id-ordered list of [id, token] as compact ASCII JSON.
+    """
+    pairs = sorted((token_id, token) for token, token_id in vocabulary.items())
+    canonical = json.dumps(pairs, separators=(",", ":"), ensure_ascii=True)
+    return "v1:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()

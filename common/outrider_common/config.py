@@ -1,0 +1,257 @@
+"""The settings: every knob with its default, its limits and its meaning.
+
+One frozen class for each section. Command-line help, error messages and docs/configuration.md are
+made from these fields. Knows nothing of files, variables and flags: `config_loading` does.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+ProposerName: TypeAlias = Literal["lm", "retrieval", "garbage", "none"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["text", "json"]
+
+ALLOWED: Final = "x-allowed"
+"""The JSON schema key under which a field says in words what it allows."""
+
+_DEFAULT_PORT: Final = 7411
+_DEFAULT_MODEL: Final = "smollm2-135m"
+
+
+def _in_lower_case(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _without_contradiction(proposers: tuple[ProposerName, ...]) -> tuple[ProposerName, ...]:
+    if len(set(proposers)) != len(proposers):
+        raise ValueError("a proposer is named twice")
+    if "none" in proposers and len(proposers) > 1:
+        raise ValueError("'none' stands alone")
+    return proposers
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, and without fields that nobody declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VerifierSettings(Section):
+    """The verifier: the cloud role, which holds the target model."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on. 0.0.0.0 is every IPv4 interface of the machine.",
+    )
+    port: int = Field(
+        default=_DEFAULT_PORT,
+        ge=0,
+        le=65535,
+        description="Port to listen on. 0 takes any free one.",
+    )
+    model: str = Field(
+        default=_DEFAULT_MODEL,
+        min_length=1,
+        description="The target model: a name in the model store, hf:org/name, or a directory.",
+    )
+    num_threads: int = Field(
+        default=1, ge=1, le=1024, description="CPU threads of one forward pass of the target."
+    )
+    max_sessions: int = Field(
+        default=64,
+        ge=1,
+        le=65536,
+        description="Sessions open at the same time; further ones are refused.",
+    )
+    max_nodes_per_session: int = Field(
+        default=64,
+        ge=1,
+        le=65536,
+        description="Draft nodes that one session may have outstanding: its largest credit.",
+    )
+    max_nodes_per_pass: int = Field(
+        default=16,
+        ge=0,
+        le=65536,
+        description="Draft nodes of one session that one forward pass checks at most.",
+    )
+    prefill_chunk_tokens: int = Field(
+        default=256,
+        ge=1,
+        le=65536,
+        description=(
+            "Prompt tokens that one forward pass computes at most. Smaller chunks delay other "
+            "sessions less."
+        ),
+    )
+    max_message_bytes: int = Field(
+        default=65536,
+        ge=1024,
+        le=4 * 1024 * 1024,
+        description="The largest message, in bytes, that is accepted from an edge.",
+    )
+    committed_id_window: int = Field(
+        default=4096,
+        ge=1,
+        le=1_000_000,
+        description=(
+            "Committed positions for which the ids of draft nodes are remembered, so that "
+            "latecomers find their place."
+        ),
+    )
+    hedge: bool = Field(
+        default=True, description="Decode a session on the verifier itself while no draft is there."
+    )
+
+
+class EdgeSettings(Section):
+    """The edge: drafts on the device and talks to the verifier."""
+
+    verifier: str = Field(
+        default=f"127.0.0.1:{_DEFAULT_PORT}",
+        pattern=r"^\S+:\d{1,5}$",
+        description="Where the verifier listens.",
+        json_schema_extra={ALLOWED: "an address of the form host:port"},
+    )
+    bundle: str = Field(
+        default=f"{_DEFAULT_MODEL}-int8",
+        min_length=1,
+        description="The drafter bundle: a name in the model store, or a directory.",
+    )
+    proposers: Annotated[tuple[ProposerName, ...], AfterValidator(_without_contradiction)] = Field(
+        default=("lm",),
+        min_length=1,
+        description=(
+            "What drafts, the first in the list first: lm (the drafter bundle), retrieval (from "
+            "prompt and answer), garbage (random guesses, for tests), none."
+        ),
+        json_schema_extra={
+            ALLOWED: f"a list of {', '.join(get_args(ProposerName))}, each at most once, and "
+            "'none' only by itself"
+        },
+    )
+    num_threads: int = Field(
+        default=1, ge=1, le=1024, description="CPU threads of one forward pass of the drafter."
+    )
+    allow_spinning: bool = Field(
+        default=False,
+        description=(
+            "Let the drafter's idle threads spin instead of sleep: a little faster, at the cost "
+            "of everything else on the device."
+        ),
+    )
+    max_depth: int = Field(
+        default=12,
+        ge=1,
+        le=1024,
+        description="Draft nodes ahead of the last committed token at most.",
+    )
+    connect_timeout_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds to wait for a connection to the verifier.",
+    )
+
+
+class SamplingSettings(Section):
+    """Sampling: how tokens are chosen where a request does not say."""
+
+    temperature: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Randomness; 0 always takes the likeliest.",
+    )
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Keep the likeliest tokens whose probabilities add up to this; 1 keeps all.",
+    )
+    top_k: int = Field(
+        default=0, ge=0, lt=2**32, description="Keep so many of the likeliest tokens; 0 keeps all."
+    )
+    min_p: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="Drop tokens less likely than this share of the likeliest; 0 drops none.",
+    )
+    repetition_penalty: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Above 1, tokens seen in prompt or answer are less likely; 1 is off.",
+    )
+    presence_penalty: float = Field(
+        default=0.0,
+        ge=-2,
+        le=2,
+        allow_inf_nan=False,
+        description="Taken off the logits of tokens that are in the answer; 0 is off.",
+    )
+    frequency_penalty: float = Field(
+        default=0.0,
+        ge=-2,
+        le=2,
+        allow_inf_nan=False,
+        description="Taken off once for each time that a token is in the answer; 0 is off.",
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**64,
+        description="Seed of the noise. The same seed gives the same answer.",
+    )
+    max_tokens: int = Field(
+        default=256, ge=1, lt=2**32, description="Tokens of an answer at most, prompt not counted."
+    )
+
+
+class ModelSettings(Section):
+    """Model files: where they are kept."""
+
+    cache_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        default=None,
+        description=(
+            "Directory of the model store. Not set: $XDG_CACHE_HOME/outrider, or else "
+            "~/.cache/outrider."
+        ),
+        json_schema_extra={ALLOWED: "a directory"},
+    )
+
+
+class LogSettings(Section):
+    """Logging, to standard error."""
+
+    level: Annotated[LogLevel, BeforeValidator(_in_lower_case)] = Field(
+        default="warning", description="The least severe events that are logged."
+    )
+    format: Annotated[LogFormat, BeforeValidator(_in_lower_case)] = Field(
+        default="text", description="Lines for people, or one JSON object for each event."
+    )
+
+
+class Settings(BaseModel):
+    """All settings of all roles."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verifier: VerifierSettings = VerifierSettings()
+    edge: EdgeSettings = EdgeSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    models: ModelSettings = ModelSettings()
+    log: LogSettings = LogSettings()
+
+
+SECTIONS: Final[dict[str, type[Section]]] = {
+    name: type(section) for name, section in Settings() if isinstance(section, Section)
+}
+"""The class of each section, under the section's name, in the order of the documentation."""

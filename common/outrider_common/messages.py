@@ -1,0 +1,156 @@
+"""What the two sides say to each other, as immutable values.
+
+Each is valid by construction as far as that needs no knowledge of a model or a session. Knows
+nothing of bytes: `wire` turns these into protobuf messages and back.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from outrider_common.acceptance import AcceptanceMode
+from outrider_common.sampling import SamplingParams
+from outrider_common.tree import DraftNode
+
+PROTOCOL_VERSION: Final = 1
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    STOP = "stop"
+    """A stop token or an end-of-text id was committed, or the edge found a stop string."""
+    LENGTH = "length"
+    """`max_tokens` was reached, or the model has no more positions."""
+    CANCELLED = "cancelled"
+    """The edge cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a verifier allows.
+
+    Attributes:
+        max_message_bytes: the largest message that it receives.
+        max_outstanding_nodes: draft nodes that one session may have outstanding.
+        committed_id_window: how many ids of committed nodes it remembers.
+        max_sessions: sessions at the same time.
+    """
+
+    max_message_bytes: int
+    max_outstanding_nodes: int
+    committed_id_window: int
+    max_sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A target model as clients see it.
+
+    Attributes:
+        model: its id.
+        vocab_size: token ids are below this.
+        max_positions: the most tokens, prompt and answer together.
+        tokenizer_fingerprint: what each token id means, as a hash.
+        eos_token_ids: ids that end a generation.
+        acceptance_modes: the modes that are offered.
+        limits: what the verifier allows.
+        protocol_version: what the verifier speaks.
+        software_version: the release of the verifier.
+    """
+
+    model: str
+    vocab_size: int
+    max_positions: int
+    tokenizer_fingerprint: str
+    eos_token_ids: tuple[int, ...]
+    acceptance_modes: tuple[AcceptanceMode, ...]
+    limits: Limits
+    protocol_version: int = PROTOCOL_VERSION
+    software_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """The edge opens a session, or resumes a generation in a new one.
+
+    Attributes:
+        prefix: the prompt, then what was committed before, where the generation is resumed.
+        num_prompt_tokens: how many tokens of the prefix are the prompt.
+        max_tokens: the most tokens to generate after the prompt.
+        sampling: how the target chooses its tokens.
+        tokenizer_fingerprint: what the edge takes the token ids to mean.
+        model: the target; empty for the verifier's only one.
+        acceptance_mode: how tokens are accepted.
+        stop_token_ids: ids that end the generation, beside the model's own end-of-text ids.
+        ignore_eos: do not stop at the model's own end-of-text ids.
+        protocol_version: what the edge speaks.
+    """
+
+    prefix: tuple[int, ...]
+    num_prompt_tokens: int
+    max_tokens: int
+    sampling: SamplingParams
+    tokenizer_fingerprint: str
+    model: str = ""
+    acceptance_mode: AcceptanceMode = AcceptanceMode.EXACT
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    protocol_version: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """New draft nodes, parents before their children, with ids that follow one another."""
+
+    nodes: tuple[DraftNode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The edge wants no more tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The verifier has opened the session."""
+
+    session_id: str
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Tokens that are final: those of accepted nodes, then at most one of the verifier's own.
+
+    Attributes:
+        start: the position of the first token.
+        tokens: the token ids.
+        num_accepted: how many of them, from the first, were carried by draft nodes.
+        is_correction: there were draft nodes for the position of the verifier's own token, and
+            none carried it; otherwise that token is a hedge.
+        finish_reason: None while the generation goes on.
+        queue_us: from when the session could have run to when its pass began, in microseconds.
+        pass_us: how long the pass took, in microseconds.
+        num_rows: how many tokens of this session the pass computed.
+    """
+
+    start: int
+    tokens: tuple[int, ...]
+    num_accepted: int
+    is_correction: bool = False
+    finish_reason: FinishReason | None = None
+    queue_us: int = 0
+    pass_us: int = 0
+    num_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GoAway:
+    """This verifier will soon be gone: open the session elsewhere within `deadline_ms`."""
+
+    reason: str
+    deadline_ms: int
+
+
+ServerEvent = Opened | Commit | GoAway

@@ -1,0 +1,144 @@
+"""The commands `outrider models ...`: pull, export, list, verify, path. Thin: parses and prints."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from outrider_common.bundle import Bundle
+from outrider_common.errors import ModelFileError
+from outrider_models.exporting import ExportRequest, export
+from outrider_models.pull import pull
+from outrider_models.store import Entry, Kind, ModelStore, default_root, verify_checksums
+
+_SCHEMES = ("none", "int8", "int4", "int4-offset")  # as outrider_export.Scheme, which needs torch
+_FORCE_HELP = "Make it anew, even if it is there already."
+
+
+class _Terminal:
+    """Shows what is being done; remembers whether anything was."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._told = False
+
+    @contextmanager
+    def stage(self, description: str, *, has_own_bar: bool = False) -> Iterator[None]:
+        self._told = True
+        if has_own_bar:
+            self._console.print(f"{description} ...")
+            yield
+        else:
+            with self._console.status(f"{description} ..."):
+                yield
+        self._console.print(f"[green]✓[/green] {description}")
+
+    def conclude(self, path: Path) -> None:
+        """Print where the result is; say so if nothing had to be done for it."""
+        if not self._told:
+            self._console.print("It is there already.")
+        click.echo(path)
+
+
+_with_store = click.option(
+    "--cache-dir",
+    "root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The model store; default: outrider/ under $XDG_CACHE_HOME or ~/.cache.",
+)
+
+
+def _store(root: Path | None) -> ModelStore:
+    return ModelStore(root or default_root())
+
+
+@click.group(name="models")
+def models() -> None:
+    """Pull target models, export drafter bundles, and look after both."""
+
+
+@models.command(name="pull")
+@click.argument("reference")
+@click.option("--force", is_flag=True, help=_FORCE_HELP)
+@_with_store
+def pull_command(reference: str, force: bool, root: Path | None) -> None:
+    """Fetch a model: a short name such as smollm2-135m, or hf:organisation/name[@revision]."""
+    terminal = _Terminal()
+    terminal.conclude(pull(reference, _store(root), terminal, force=force))
+
+
+@models.command(name="export")
+@click.argument("model")
+@click.option(
+    "--quantisation",
+    type=click.Choice(_SCHEMES),
+    default="int8",
+    show_default=True,
+    help="How to store the weights.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write here, not into the store.")
+@click.option("--name", help="The bundle's name; default: MODEL-QUANTISATION.")
+@click.option("--max-positions", type=click.IntRange(min=16), help="Limit the sequence length.")
+@click.option("--force", is_flag=True, help=_FORCE_HELP)
+@_with_store
+def export_command(
+    model: str,
+    quantisation: str,
+    out: Path | None,
+    name: str | None,
+    max_positions: int | None,
+    force: bool,
+    root: Path | None,
+) -> None:
+    """Make a drafter bundle of MODEL: a name in the store, hf:organisation/name, or a directory."""
+    terminal = _Terminal()
+    request = ExportRequest(model, quantisation, name, max_positions)
+    store = _store(root)
+    terminal.conclude(export(request, store, terminal, out=out, force=force))
+
+
+@models.command(name="list")
+@_with_store
+def list_command(root: Path | None) -> None:
+    """Show the models and bundles in the store."""
+    table = Table("kind", "name", "size", "path")
+    for entry in _store(root).entries():
+        size = f"{entry.size / 1e6:.0f} MB"
+        table.add_row(entry.kind.noun, entry.name, size, str(entry.path))
+    Console().print(table)
+
+
+@models.command(name="verify")
+@click.argument("names", nargs=-1)
+@_with_store
+def verify_command(names: tuple[str, ...], root: Path | None) -> None:
+    """Check every file of the named models and bundles, or of all in the store."""
+    store = _store(root)
+    wanted = [store.find(name) for name in names] if names else store.entries()
+    faults = [fault for entry in wanted if (fault := _fault(entry))]
+    if faults:
+        raise ModelFileError(" ".join(faults))
+
+
+def _fault(entry: Entry) -> str | None:
+    """Check one entry and print that it is whole, or return what is wrong with it."""
+    try:
+        if entry.kind is Kind.BUNDLE:
+            Bundle.load(entry.path, verify=True)
+        else:
+            verify_checksums(entry.path, contents=True)
+    except ModelFileError as error:
+        return str(error)
+    click.echo(f"{entry.name}: ok")
+    return None
+
+
+@models.command(name="path")
+@click.argument("name")
+@_with_store
+def path_command(name: str, root: Path | None) -> None:
+    """Print where a model or bundle of the store is."""
+    click.echo(_store(root).find(name).path)

@@ -1,0 +1,133 @@
+"""`outrider edge`: run a generation, drafted here and verified in the cloud."""
+
+import asyncio
+import json
+import sys
+
+import click
+from rich.console import Console
+
+from outrider_common.cli_options import settings_options
+from outrider_common.config import EdgeSettings, ModelSettings, SamplingSettings, Settings
+from outrider_common.config_loading import LoadedSettings
+from outrider_common.errors import InvalidPromptError
+from outrider_common.records import TokenRecord
+from outrider_common.sampling import SamplingParams
+from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.render import TokenRenderer, print_table
+from outrider_edge.tokenizer import EdgeTokenizer
+
+
+@click.group(name="edge")
+def edge() -> None:
+    """Run the edge: draft on this machine, let the verifier decide."""
+
+
+@edge.command()
+@click.argument("prompt")
+@click.option("--raw", is_flag=True, help="Continue PROMPT as it is, without the chat template.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text. Repeatable.")
+@click.option("--ignore-eos", is_flag=True, help="Go on after the model's end of text.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the full record of every token as JSON."
+)
+@settings_options(EdgeSettings, SamplingSettings, ModelSettings)
+def run(
+    prompt: str,
+    raw: bool,
+    stop: tuple[str, ...],
+    ignore_eos: bool,
+    as_json: bool,
+    loaded: LoadedSettings,
+) -> None:
+    """Answer PROMPT ('-' reads it from standard input), every token marked by its origin."""
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise InvalidPromptError("The prompt is empty; say what to answer.")
+    shape = _Shape(text, raw, stop, ignore_eos)
+    if as_json:
+        result = asyncio.run(_generate(loaded.settings, shape, lambda _record: None))
+        click.echo(json.dumps(result_as_json(result), indent=2))
+    else:
+        asyncio.run(_generate_visibly(loaded.settings, shape))
+
+
+class _Shape:
+    """What the command line says of a request, before there is a tokenizer."""
+
+    def __init__(self, text: str, raw: bool, stop: tuple[str, ...], ignore_eos: bool) -> None:
+        self._text = text
+        self._raw = raw
+        self._stop = stop
+        self._ignore_eos = ignore_eos
+
+    def request(self, tokenizer: EdgeTokenizer, settings: SamplingSettings) -> GenerationRequest:
+        """The request, with the prompt as tokens."""
+        prompt = (
+            tokenizer.encode(self._text)
+            if self._raw
+            else tokenizer.encode_chat([{"role": "user", "content": self._text}])
+        )
+        return GenerationRequest(
+            prompt=tuple(prompt),
+            max_tokens=settings.max_tokens,
+            sampling=SamplingParams(**settings.model_dump(exclude={"max_tokens"})),
+            stop_strings=self._stop,
+            ignore_eos=self._ignore_eos,
+        )
+
+
+async def _generate(settings: Settings, shape: _Shape, on_token: OnToken) -> GenerationResult:
+    from outrider_common.bundle import Bundle
+    from outrider_edge.runtime import edge_runtime  # the model runtime takes a while to import
+    from outrider_models.store import ModelStore, default_root
+
+    store = ModelStore(settings.models.cache_dir or default_root())
+    bundle = Bundle.load(store.resolve_bundle(settings.edge.bundle))
+    async with edge_runtime(settings.edge, bundle) as runtime:
+        return await runtime.generate(shape.request(runtime.tokenizer, settings.sampling), on_token)
+
+
+async def _generate_visibly(settings: Settings, shape: _Shape) -> None:
+    console = Console()
+    renderer = TokenRenderer(console)
+    renderer.legend()
+
+    def show(record: TokenRecord) -> None:
+        renderer.piece(record.text, record.origin)
+
+    try:
+        result = await _generate(settings, shape, show)
+    finally:
+        renderer.finish()
+    print_summary(console, result)
+
+
+def print_summary(console: Console, result: GenerationResult) -> None:
+    """Print the figures of one answer."""
+    stats = result.stats
+    print_table(
+        console,
+        "This answer",
+        ("", "value"),
+        (
+            ("tokens", stats.num_tokens),
+            ("ended by", result.finish_reason.value),
+            ("tokens/s", stats.tokens_per_s),
+            ("time to first token, s", stats.time_to_first_token_s),
+            ("acceptance rate", stats.acceptance_rate),
+            ("committed tokens per verification pass", stats.tokens_per_pass),
+            ("bytes up per token", stats.bytes_up_per_token),
+            ("bytes down per token", stats.bytes_down_per_token),
+        ),
+    )
+
+
+def result_as_json(result: GenerationResult) -> dict[str, object]:
+    """An answer with the record of every token, for `json.dumps`."""
+    return {
+        "text": result.text,
+        "finish_reason": result.finish_reason.value,
+        "tokens": [record.as_json() for record in result.records],
+        "stats": result.stats.as_json(),
+    }

@@ -1,0 +1,272 @@
+"""One generation: drafting, sending and receiving as three tasks around one session.
+
+The drafter never waits for a verdict while there is room in its tree; the verifier's commits are
+turned to text as they come. Knows nothing of gRPC, models or terminals: they are passed in.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+
+from outrider_common import log
+from outrider_common.errors import UnavailableError, ungrouped
+from outrider_common.messages import (
+    Commit,
+    FinishReason,
+    GoAway,
+    ModelInfo,
+    Opened,
+    OpenSession,
+)
+from outrider_common.records import GenerationStats, TokenRecord
+from outrider_common.sampling import SamplingParams
+from outrider_edge.link import SessionLink, VerifierLink
+from outrider_edge.proposer import Draft, Proposer
+from outrider_edge.session import DraftPoint, EdgeSession
+from outrider_edge.statistics import StatsCollector
+from outrider_edge.streaming_text import IncrementalDetokenizer, StopMatcher
+
+_logger = logging.getLogger(__name__)
+
+OnToken = Callable[[TokenRecord], None]
+"""Takes each committed token with its text, in order; must return at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What to generate.
+
+    Attributes:
+        prompt: token ids, at least one.
+        max_tokens: the most tokens of the answer.
+        sampling: how the target chooses its tokens.
+        stop_strings: the answer ends before the first of these.
+        stop_token_ids: tokens that end the answer, beside the model's own end-of-text ids.
+        ignore_eos: do not stop at the model's own end-of-text ids.
+    """
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: SamplingParams
+    stop_strings: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    """An answer.
+
+    Attributes:
+        text: without stop strings and special tokens.
+        finish_reason: why it ended.
+        records: one for each token, its text included.
+        stats: the sums.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    records: tuple[TokenRecord, ...]
+    stats: GenerationStats
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The token ids of the answer, a final end-of-text token included."""
+        return tuple(record.token for record in self.records)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """The text as it grows."""
+
+    detokenizer: IncrementalDetokenizer
+    stop_matcher: StopMatcher
+    on_token: OnToken
+    records: list[TokenRecord] = field(default_factory=list)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.stop_matcher.stop is not None
+
+    def add(self, record: TokenRecord, *, is_last: bool) -> None:
+        """One more token; nothing that follows a stop string may be added."""
+        text = self.stop_matcher.push(self.detokenizer.push(record.token))
+        if is_last and not self.is_stopped:
+            text += self.stop_matcher.push(self.detokenizer.flush()) + self.stop_matcher.flush()
+        record = replace(record, text=text)
+        self.records.append(record)
+        self.on_token(record)
+
+
+class Generation:
+    """Runs one request against one verifier.
+
+    Args:
+        request: what to generate.
+        link: the way to the verifier.
+        info: what the verifier said of its model.
+        tokenizer_fingerprint: of the edge's own tokenizer.
+        proposer: drafts for this generation.
+        proposer_name: for the records.
+        detokenizer: a fresh one.
+        executor: where drafting runs, so that it does not hold up the network.
+        max_depth: draft nodes ahead of the committed text at most.
+        on_token: takes each token as it is committed.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        *,
+        link: VerifierLink,
+        info: ModelInfo,
+        tokenizer_fingerprint: str,
+        proposer: Proposer,
+        proposer_name: str,
+        detokenizer: IncrementalDetokenizer,
+        executor: Executor,
+        max_depth: int,
+        on_token: OnToken,
+    ) -> None:
+        self._request = request
+        self._link = link
+        self._info = info
+        self._fingerprint = tokenizer_fingerprint
+        self._proposer = proposer
+        self._proposer_name = proposer_name
+        self._executor = executor
+        self._max_depth = max_depth
+        self._answer = _Answer(detokenizer, StopMatcher(request.stop_strings), on_token)
+        self._stats = StatsCollector()
+        self._room = asyncio.Event()  # the tree has changed: look again for a point to draft from
+        self._drafted = asyncio.Event()  # there are nodes to send
+
+    async def run(self) -> GenerationResult:
+        """Generate the answer.
+
+        Raises:
+            OutriderError: the verifier refused the request, or the link broke.
+        """
+        began = time.perf_counter()
+        stream = await self._link.open(self._open_message(), self._info.limits.max_message_bytes)
+        try:
+            session = self._make_session(await _opened(stream), lambda: time.perf_counter() - began)
+            finish_reason = await self._converse(stream, session)
+        finally:
+            stream.close()
+        return GenerationResult(
+            text="".join(record.text for record in self._answer.records),
+            finish_reason=finish_reason,
+            records=tuple(self._answer.records),
+            stats=self._stats.result(stream.bytes_up, stream.bytes_down),
+        )
+
+    def _open_message(self) -> OpenSession:
+        request = self._request
+        return OpenSession(
+            prefix=request.prompt,
+            num_prompt_tokens=len(request.prompt),
+            max_tokens=request.max_tokens,
+            sampling=request.sampling,
+            tokenizer_fingerprint=self._fingerprint,
+            model=self._info.model,
+            stop_token_ids=request.stop_token_ids,
+            ignore_eos=request.ignore_eos,
+        )
+
+    def _make_session(self, opened: Opened, clock: Callable[[], float]) -> EdgeSession:
+        max_length = min(
+            len(self._request.prompt) + self._request.max_tokens, self._info.max_positions
+        )
+        return EdgeSession(
+            self._request.prompt,
+            max_outstanding_nodes=opened.limits.max_outstanding_nodes,
+            max_depth=self._max_depth,
+            max_length=max_length,
+            clock=clock,
+        )
+
+    async def _converse(self, stream: SessionLink, session: EdgeSession) -> FinishReason:
+        with ungrouped():
+            async with asyncio.TaskGroup() as tasks:
+                drafter = tasks.create_task(self._draft_safely(session), name="draft")
+                sender = tasks.create_task(self._send(stream, session), name="send")
+                finish_reason = await self._receive(stream, session)
+                drafter.cancel()
+                sender.cancel()
+        return finish_reason
+
+    async def _draft_safely(self, session: EdgeSession) -> None:
+        """Draft; a drafter that fails costs this answer speed, and nothing else."""
+        try:
+            await self._draft(session)
+        except Exception as error:  # whatever a model runtime may raise
+            log.event(_logger, "drafter_failed", level=logging.ERROR, error=error)
+
+    async def _draft(self, session: EdgeSession) -> None:
+        """Draft from the best leaf while there is one; then wait for the tree to change."""
+        while True:
+            self._room.clear()
+            point = session.next_point()
+            if point is None:
+                await self._room.wait()
+                continue
+            draft = await self._propose(point)
+            if session.add(point, draft, self._proposer_name):
+                self._drafted.set()
+
+    async def _propose(self, point: DraftPoint) -> Draft:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._executor, self._proposer.propose, point.context, point.max_tokens
+        )
+
+    async def _send(self, stream: SessionLink, session: EdgeSession) -> None:
+        """Send nodes as soon as they exist; those that came meanwhile go together."""
+        while True:
+            await self._drafted.wait()
+            self._drafted.clear()
+            nodes = session.take_unsent()
+            if nodes:
+                self._stats.sent(len(nodes))
+                await stream.extend(nodes)
+
+    async def _receive(self, stream: SessionLink, session: EdgeSession) -> FinishReason:
+        """Take commits until one is the last, or a stop string is found."""
+        while True:
+            event = await stream.receive()
+            match event:
+                case Commit():
+                    self._take(event, session)
+                    self._room.set()
+                    if self._answer.is_stopped:
+                        await stream.cancel()
+                        return FinishReason.STOP
+                    if event.finish_reason is not None:
+                        return event.finish_reason
+                case GoAway():
+                    pass  # the stream goes on until the verifier ends it
+                case _:
+                    raise UnavailableError(
+                        "The verifier ended the session in the middle of the answer; try again."
+                    )
+
+    def _take(self, commit: Commit, session: EdgeSession) -> None:
+        self._stats.committed(commit)
+        records = session.receive(commit)
+        for i, record in enumerate(records, start=1):
+            is_last = commit.finish_reason is not None and i == len(records)
+            self._answer.add(record, is_last=is_last)
+            self._stats.token(record)
+            if self._answer.is_stopped:
+                return
+
+
+async def _opened(stream: SessionLink) -> Opened:
+    event = await stream.receive()
+    if not isinstance(event, Opened):
+        raise UnavailableError("The verifier ended the session before it was opened; try again.")
+    return event

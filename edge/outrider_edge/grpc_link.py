@@ -1,0 +1,157 @@
+"""The gRPC rim of the edge: the way to one verifier over one channel.
+
+Turns values into messages, and statuses into our errors. Decides nothing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, NoReturn, Self
+
+import grpc
+
+from outrider.v1 import verifier_pb2 as pb
+from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
+from outrider_common.errors import (
+    REASON_METADATA_KEY,
+    OutriderError,
+    UnavailableError,
+    error_from_wire,
+)
+from outrider_common.messages import ModelInfo, OpenSession, ServerEvent
+from outrider_common.tree import DraftNode
+from outrider_common.wire import (
+    decode_event,
+    decode_model_info,
+    encode_cancel,
+    encode_extend,
+    encode_open,
+)
+
+FRAMING_BYTES_PER_MESSAGE: Final = 5 + 9
+"""gRPC's length prefix and the header of an HTTP/2 DATA frame."""
+
+_CHANNEL_OPTIONS: Final = (
+    # Not below the server's grpc.http2.min_ping_interval_without_data_ms, or it hangs up.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_receive_message_length", 1 << 20),
+)
+
+
+class GrpcLink:
+    """A channel to one verifier.
+
+    Args:
+        address: host:port.
+        connect_timeout_s: how long to wait for the first answer.
+    """
+
+    def __init__(self, address: str, *, connect_timeout_s: float = 5.0) -> None:
+        self._address = address
+        self._connect_timeout_s = connect_timeout_s
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._stub: Any = VerifierServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._channel.close(None)
+
+    async def model_info(self) -> ModelInfo:
+        """The target and the limits; see `VerifierLink.model_info`."""
+        try:
+            response = await self._stub.GetModelInfo(
+                pb.GetModelInfoRequest(), timeout=self._connect_timeout_s
+            )
+        except grpc.aio.AioRpcError as error:
+            _raise_ours(error, self._address)
+        return decode_model_info(response)
+
+    async def open(self, message: OpenSession, max_message_bytes: int) -> "GrpcSession":
+        """Begin a session; see `VerifierLink.open`."""
+        session = GrpcSession(self._stub.Session(), self._address)
+        for request in encode_open(message, max_message_bytes):
+            await session.send(request)
+        return session
+
+
+class GrpcSession:
+    """One session's stream."""
+
+    def __init__(self, call: Any, address: str) -> None:
+        self._call = call
+        self._address = address
+        self._bytes_up = 0
+        self._bytes_down = 0
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes sent so far, with the framing of each message."""
+        return self._bytes_up
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes received so far, with the framing of each message."""
+        return self._bytes_down
+
+    async def extend(self, nodes: Sequence[DraftNode]) -> None:
+        """Send draft nodes."""
+        for request in encode_extend(nodes):
+            await self.send(request)
+
+    async def cancel(self) -> None:
+        """Tell the verifier that no more tokens are wanted."""
+        await self.send(encode_cancel())
+
+    async def send(self, request: pb.SessionRequest) -> None:
+        """Send one message; what a stream that has ended cannot take is lost.
+
+        Why it ended is for `receive` to say.
+        """
+        self._bytes_up += request.ByteSize() + FRAMING_BYTES_PER_MESSAGE
+        try:
+            await self._call.write(request)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return
+
+    async def receive(self) -> ServerEvent | None:
+        """The verifier's next event; see `SessionLink.receive`."""
+        while True:
+            try:
+                response = await self._call.read()
+            except grpc.aio.AioRpcError as error:
+                _raise_ours(error, self._address)
+            if response is grpc.aio.EOF:  # type: ignore[attr-defined]
+                return None
+            self._bytes_down += response.ByteSize() + FRAMING_BYTES_PER_MESSAGE
+            event = decode_event(response)
+            if event is not None:
+                return event
+
+    def close(self) -> None:
+        """Give the stream up, whatever state it is in."""
+        self._call.cancel()
+
+
+def _raise_ours(error: grpc.aio.AioRpcError, address: str) -> NoReturn:
+    """Say in our words what gRPC says; what the verifier itself said is passed on."""
+    metadata: Any = error.trailing_metadata() or ()
+    reason = dict(metadata).get(REASON_METADATA_KEY)
+    details = error.details() or error.code().name
+    if reason is not None:
+        raise error_from_wire(str(reason), details) from error
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        raise UnavailableError(
+            f"No verifier answers at {address} ({details}); start one with 'outrider verifier "
+            "serve', or say where it is with --verifier HOST:PORT."
+        ) from error
+    raise OutriderError(
+        f"The verifier at {address} ended the call with {error.code().name}: {details}"
+    ) from error

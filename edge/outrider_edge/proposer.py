@@ -1,0 +1,94 @@
+"""What drafts: the protocol of every proposer, and the small tree of guesses that it returns.
+
+A proposer looks at a context (prompt, committed text and a path of guesses) and says what may
+come next. It knows nothing of the network, of the verifier or of the session's tree. Guesses cost
+speed when they are wrong, never correctness, so a proposer may say anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from outrider_common.sampling import SamplingParams
+
+CONTEXT_END = -1
+"""The parent index of a guess that directly follows the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A small tree of guesses hanging from the end of a context. Empty: nothing to say.
+
+    Attributes:
+        tokens: the guessed token ids, parents before their children.
+        parents: for each token the index of its parent in `tokens`, or `CONTEXT_END`.
+        probabilities: for each token the proposer's own estimate, in [0, 1], of the chance that
+            the target commits it given that its whole path was committed.
+    """
+
+    tokens: tuple[int, ...] = ()
+    parents: tuple[int, ...] = ()
+    probabilities: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.tokens) == len(self.parents) == len(self.probabilities):
+            raise ValueError("a draft needs one parent and one probability for each token")
+        if any(not CONTEXT_END <= parent < i for i, parent in enumerate(self.parents)):
+            raise ValueError("a draft's parents must come before their children")
+
+    @classmethod
+    def chain(cls, tokens: Sequence[int], probabilities: Sequence[float]) -> "Draft":
+        """A draft without branches: each token follows the one before it."""
+        parents = tuple(range(CONTEXT_END, len(tokens) - 1))
+        return cls(tuple(tokens), parents, tuple(probabilities))
+
+
+@dataclass(frozen=True, slots=True)
+class DraftingTask:
+    """What a proposer needs to know of one generation.
+
+    Attributes:
+        sampling: how the target will choose its tokens. With a temperature, the target adds noise
+            that is keyed by seed and position; a proposer that adds the same noise agrees with it
+            more often (`outrider_common.noise`).
+        num_prompt_tokens: how many tokens at the start of every context are the prompt; the
+            presence and frequency penalties count only what comes after them.
+        vocab_size: guesses must be below this.
+    """
+
+    sampling: SamplingParams
+    num_prompt_tokens: int
+    vocab_size: int
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """Drafts for one generation. Called from one thread at a time; may block while it computes."""
+
+    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+        """Guess what follows `context`.
+
+        Successive contexts usually share a long prefix with each other; a proposer that keeps
+        state finds the shared part by comparing.
+
+        Args:
+            context: all tokens so far, at least one; positions 0..len(context)-1.
+            max_tokens: the most guesses that are wanted, at least 1.
+
+        Returns:
+            At most `max_tokens` guesses; none where the proposer has nothing to say.
+        """
+        ...
+
+
+class ProposerFactory(Protocol):
+    """Makes a `Proposer` for each generation and owns what they share, such as model weights."""
+
+    @property
+    def name(self) -> str:
+        """The name in the settings, in logs and in metrics."""
+        ...
+
+    def start(self, task: DraftingTask) -> Proposer:
+        """A fresh proposer for one generation."""
+        ...

@@ -1,0 +1,134 @@
+"""The edge's composition root: builds tokenizer, proposers and link from the settings.
+
+The one place that knows every class of the edge.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from outrider_common.bundle import Bundle, tokenizer_fingerprint
+from outrider_common.config import EdgeSettings, ProposerName
+from outrider_common.errors import InvalidPromptError, MismatchError
+from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
+from outrider_edge.combined import CombinedFactory
+from outrider_edge.generation import Generation, GenerationRequest, GenerationResult, OnToken
+from outrider_edge.grpc_link import GrpcLink
+from outrider_edge.language_model import LanguageModelFactory
+from outrider_edge.link import VerifierLink
+from outrider_edge.onnx_model import OnnxModel
+from outrider_edge.proposer import DraftingTask, ProposerFactory
+from outrider_edge.retrieval import RetrievalFactory
+from outrider_edge.simple_proposers import GarbageFactory, NoneFactory
+from outrider_edge.tokenizer import EdgeTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRuntime:
+    """What generations share: one tokenizer, one drafter, one verifier.
+
+    Attributes:
+        tokenizer: text in, text out.
+        fingerprint: of the tokenizer.
+        factory: makes the proposers.
+        link: the way to the verifier.
+        info: what the verifier said of its model.
+        executor: one thread on which drafting runs.
+        max_depth: draft nodes ahead of the committed text at most.
+    """
+
+    tokenizer: EdgeTokenizer
+    fingerprint: str
+    factory: ProposerFactory
+    link: VerifierLink
+    info: ModelInfo
+    executor: Executor
+    max_depth: int
+
+    async def generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+        """Answer one request; each token goes to `on_token` as it is committed.
+
+        Raises:
+            OutriderError: the request cannot be served.
+        """
+        self._refuse_bad_prompt(request.prompt)
+        task = DraftingTask(request.sampling, len(request.prompt), self.info.vocab_size)
+        generation = Generation(
+            request,
+            link=self.link,
+            info=self.info,
+            tokenizer_fingerprint=self.fingerprint,
+            proposer=self.factory.start(task),
+            proposer_name=self.factory.name,
+            detokenizer=self.tokenizer.detokenizer(),
+            executor=self.executor,
+            max_depth=self.max_depth,
+            on_token=on_token,
+        )
+        return await generation.run()
+
+    def _refuse_bad_prompt(self, prompt: tuple[int, ...]) -> None:
+        """What the verifier would refuse, too, without sending it there."""
+        if not prompt:
+            raise InvalidPromptError("The prompt is empty; it needs at least one token.")
+        if len(prompt) >= self.info.max_positions:
+            raise InvalidPromptError(
+                f"The prompt has {len(prompt)} tokens, but '{self.info.model}' takes at most "
+                f"{self.info.max_positions - 1}, so that one more fits; shorten it."
+            )
+
+
+@contextlib.asynccontextmanager
+async def edge_runtime(settings: EdgeSettings, bundle: Bundle) -> AsyncIterator[EdgeRuntime]:
+    """Load the drafter, reach the verifier, and check that the two fit.
+
+    Raises:
+        UnavailableError: no verifier answers.
+        MismatchError: the verifier's model has another tokenizer, or speaks another protocol.
+        ModelFileError: the bundle cannot be used.
+    """
+    tokenizer = EdgeTokenizer.load(
+        bundle.path,
+        {"bos_token": bundle.manifest.bos_token_id},
+    )
+    fingerprint = tokenizer_fingerprint(tokenizer.vocabulary())
+    async with GrpcLink(settings.verifier, connect_timeout_s=settings.connect_timeout_s) as link:
+        info = await link.model_info()
+        _refuse_strangers(info, fingerprint, settings)
+        factory = CombinedFactory([_MAKERS[name](settings, bundle) for name in settings.proposers])
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="outrider-draft") as executor:
+            yield EdgeRuntime(
+                tokenizer, fingerprint, factory, link, info, executor, settings.max_depth
+            )
+
+
+def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:
+    model = OnnxModel(
+        bundle, num_threads=settings.num_threads, allow_spinning=settings.allow_spinning
+    )
+    return LanguageModelFactory(model)
+
+
+_MAKERS: dict[ProposerName, Callable[[EdgeSettings, Bundle], ProposerFactory]] = {
+    "lm": _language_model,
+    "retrieval": lambda _settings, _bundle: RetrievalFactory(),
+    "garbage": lambda _settings, _bundle: GarbageFactory(),
+    "none": lambda _settings, _bundle: NoneFactory(),
+}
+"""The registry of proposers: one line each."""
+
+
+def _refuse_strangers(info: ModelInfo, fingerprint: str, settings: EdgeSettings) -> None:
+    if info.protocol_version != PROTOCOL_VERSION:
+        raise MismatchError(
+            f"The verifier at {settings.verifier} speaks protocol version "
+            f"{info.protocol_version}, this edge speaks {PROTOCOL_VERSION}; install the same "
+            "release of outrider on both sides."
+        )
+    if info.tokenizer_fingerprint != fingerprint:
+        raise MismatchError(
+            f"The bundle '{settings.bundle}' has another tokenizer ({fingerprint}) than the "
+            f"verifier's model '{info.model}' ({info.tokenizer_fingerprint}); use a bundle made "
+            "for that model, see 'outrider models export'."
+        )

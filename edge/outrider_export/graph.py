@@ -1,0 +1,322 @@
+"""Writes a Llama-family decoder as an ONNX graph made of ONNX Runtime's fused operators.
+
+One GroupQueryAttention per layer keeps its KV cache in buffers that the caller owns: input and
+output of the cache may be the same memory, and a shorter length truncates it. The inputs and
+outputs are those of `outrider_common.bundle`. Knows nothing of files, tokenizers or sessions.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from outrider_common.bundle import (
+    ATTENTION_BIAS,
+    INPUT_IDS,
+    LAST_INDEX,
+    LOGIT_ROWS,
+    LOGITS,
+    POSITION_IDS,
+    TOTAL_LENGTH,
+    KvLayout,
+)
+from outrider_export.decoder import Architecture, Array, Decoder, DecoderLayer, Linear
+from outrider_export.quantise import BITS, BLOCK_SIZE, Method, Precision, quantise
+
+_MICROSOFT = "com.microsoft"
+_OPSETS = {"": 21, _MICROSOFT: 1}
+_IR_VERSION = 10
+_INT8_ACTIVATIONS = 4  # MatMulNBits rounds its input to int8 as well: the fast path on CPUs
+_ROTARY_TABLES = ("rotary.cosines", "rotary.sines")
+_EMBEDDING = "embedding"
+_HEAD = "head"
+
+
+def kv_layout(architecture: Architecture) -> KvLayout:
+    """The KV cache of the graph of such a decoder."""
+    return KvLayout(architecture.num_layers, architecture.num_kv_heads, architecture.head_size)
+
+
+def build_graph(decoder: Decoder, precision: Precision) -> onnx.ModelProto:
+    """Write the graph of a decoder, weights included.
+
+    Raises:
+        UnsupportedError: a matrix cannot be quantised.
+    """
+    return _DecoderGraph(decoder, precision).build()
+
+
+class _Graph:
+    """Nodes and constants, with names made up on the way."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        """Add a constant, unless there is one of this name."""
+        if name not in self._constants:
+            contiguous = np.ascontiguousarray(value)
+            self._constants[name] = numpy_helper.from_array(contiguous, name)
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """Add a node with one output and return the output's name."""
+        return self.nodes(op, inputs, [output or self._fresh(op)], **attributes)[0]
+
+    def nodes(
+        self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
+    ) -> Sequence[str]:
+        """Add a node with several outputs, whose names are given."""
+        node = helper.make_node(op, inputs, outputs, name=self._fresh(op), **attributes)
+        self._nodes.append(node)
+        return outputs
+
+    def _fresh(self, op: str) -> str:
+        return f"{op}.{len(self._nodes)}"
+
+    def model(
+        self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self._nodes, "decoder", inputs, outputs, list(self._constants.values())
+        )
+        opsets = [helper.make_opsetid(domain, version) for domain, version in _OPSETS.items()]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+
+
+class _DecoderGraph:
+    def __init__(self, decoder: Decoder, precision: Precision) -> None:
+        self._decoder = decoder
+        self._precision = precision
+        self._graph = _Graph()
+        self._kv = kv_layout(decoder.architecture)
+        self._tables: dict[str, list[str]] = {}
+        self._sums: dict[str, str] = {}
+
+    @property
+    def _shape(self) -> Architecture:
+        return self._decoder.architecture
+
+    def build(self) -> onnx.ModelProto:
+        for name, table in zip(_ROTARY_TABLES, self._decoder.rotary_tables(), strict=True):
+            self._graph.constant(name, table)
+        residual, update = self._embed(), ""
+        for index, layer in enumerate(self._decoder.layers()):
+            residual, update = self._layer(f"layer{index}", index, layer, residual, update)
+        normed, _ = self._norm("final_norm", self._decoder.final_norm, residual, update)
+        wanted = self._graph.node("Gather", [normed, LOGIT_ROWS], axis=1)
+        self._head(wanted)
+        return self._graph.model(self._inputs(), self._outputs())
+
+    def _inputs(self) -> list[onnx.ValueInfoProto]:
+        return [
+            _tensor(INPUT_IDS, TensorProto.INT64, [1, "rows"]),
+            _tensor(POSITION_IDS, TensorProto.INT64, [1, "rows"]),
+            _tensor(ATTENTION_BIAS, TensorProto.FLOAT, [1, 1, "rows", "total"]),
+            _tensor(LAST_INDEX, TensorProto.INT32, [1]),
+            _tensor(TOTAL_LENGTH, TensorProto.INT32, []),
+            _tensor(LOGIT_ROWS, TensorProto.INT64, ["wanted"]),
+            *self._caches(self._kv.input_names()),
+        ]
+
+    def _outputs(self) -> list[onnx.ValueInfoProto]:
+        logits = _tensor(LOGITS, TensorProto.FLOAT, [1, "wanted", self._shape.vocab_size])
+        return [logits, *self._caches(self._kv.output_names())]
+
+    def _caches(self, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
+        shape: list[int | str] = [1, self._kv.num_kv_heads, "capacity", self._kv.head_size]
+        return [_tensor(name, TensorProto.FLOAT, shape) for name in names]
+
+    def _layer(
+        self, name: str, index: int, layer: DecoderLayer, residual: str, update: str
+    ) -> tuple[str, str]:
+        """Add a layer. The sum of residual and update is left to the norm that comes next."""
+        normed, residual = self._norm(f"{name}.input_norm", layer.input_norm, residual, update)
+        update = self._attention(name, index, layer, normed)
+        normed, residual = self._norm(f"{name}.post_norm", layer.post_norm, residual, update)
+        return residual, self._mlp(name, layer, normed)
+
+    def _norm(self, name: str, weight: Array, residual: str, update: str) -> tuple[str, str]:
+        """RMS norm of residual + update; returns the normed and the plain sum."""
+        gain = self._graph.constant(name, weight)
+        if not update:
+            return self._rms_norm(residual, gain), residual
+        outputs = [f"{name}.normed", "", "", f"{name}.sum"]
+        self._graph.nodes(
+            "SkipSimplifiedLayerNormalization",
+            [residual, update, gain],
+            outputs,
+            domain=_MICROSOFT,
+            epsilon=self._shape.norm_epsilon,
+        )
+        return outputs[0], outputs[3]
+
+    def _rms_norm(self, x: str, gain: str) -> str:
+        return self._graph.node(
+            "SimplifiedLayerNormalization",
+            [x, gain],
+            axis=-1,
+            epsilon=self._shape.norm_epsilon,
+            stash_type=1,
+        )
+
+    def _attention(self, name: str, index: int, layer: DecoderLayer, x: str) -> str:
+        packed = self._linear(f"{name}.qkv", _stack(layer.q, layer.k, layer.v), x)
+        qkv = (
+            self._normed_qkv(name, layer, packed) if layer.q_norm is not None else [packed, "", ""]
+        )
+        key, value = 2 * index, 2 * index + 1
+        past, present = self._kv.input_names(), self._kv.output_names()
+        mixed, *_ = self._graph.nodes(
+            "GroupQueryAttention",
+            [
+                *qkv,
+                *(past[key], past[value]),
+                *(LAST_INDEX, TOTAL_LENGTH),
+                *_ROTARY_TABLES,
+                *(POSITION_IDS, ATTENTION_BIAS),
+            ],
+            [f"{name}.mixed", present[key], present[value]],
+            domain=_MICROSOFT,
+            do_rotary=1,
+            kv_num_heads=self._shape.num_kv_heads,
+            local_window_size=layer.window or -1,
+            num_heads=self._shape.num_heads,
+        )
+        return self._linear(f"{name}.o", layer.o, mixed)
+
+    def _normed_qkv(self, name: str, layer: DecoderLayer, packed: str) -> list[str]:
+        """Split the packed projections and normalise each head of the queries and keys."""
+        assert layer.q_norm is not None
+        assert layer.k_norm is not None
+        widths = [len(linear.weight) for linear in (layer.q, layer.k, layer.v)]
+        sizes = self._graph.constant("qkv_widths", np.array(widths, np.int64))
+        outputs = [f"{name}.{part}.projected" for part in "qkv"]
+        self._graph.nodes("Split", [packed, sizes], outputs, axis=-1)
+        query = self._head_norm(f"{name}.q_norm", layer.q_norm, outputs[0])
+        key = self._head_norm(f"{name}.k_norm", layer.k_norm, outputs[1])
+        return [query, key, outputs[2]]
+
+    def _head_norm(self, name: str, weight: Array, x: str) -> str:
+        heads = np.array([0, 0, -1, self._shape.head_size], np.int64)
+        split = self._graph.node("Reshape", [x, self._graph.constant("by_head", heads)])
+        normed = self._rms_norm(split, self._graph.constant(name, weight))
+        joined = np.array([0, 0, -1], np.int64)
+        return self._graph.node("Reshape", [normed, self._graph.constant("joined", joined)])
+
+    def _mlp(self, name: str, layer: DecoderLayer, x: str) -> str:
+        gate = self._linear(f"{name}.gate", layer.gate, x)
+        up = self._linear(f"{name}.up", layer.up, x)
+        # QuickGelu with alpha 1 is SiLU: x * sigmoid(x).
+        activated = self._graph.node("QuickGelu", [gate], domain=_MICROSOFT, alpha=1.0)
+        return self._linear(f"{name}.down", layer.down, self._graph.node("Mul", [activated, up]))
+
+    def _embed(self) -> str:
+        weight = self._decoder.embedding
+        if self._precision.head is None:
+            return self._graph.node("Gather", [self._graph.constant(_EMBEDDING, weight), INPUT_IDS])
+        codes, scales = self._table(_EMBEDDING, weight, self._precision.head)
+        return self._graph.node(
+            "GatherBlockQuantized",
+            [codes, INPUT_IDS, scales],
+            domain=_MICROSOFT,
+            bits=BITS[self._precision.head],
+            block_size=BLOCK_SIZE,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+
+    def _head(self, x: str) -> None:
+        """The LM head. A tied one reads the embedding's constants."""
+        name = _EMBEDDING if self._shape.tied else _HEAD
+        if self._precision.head is None:
+            table = self._graph.constant(name, self._decoder.head)
+            transposed = self._graph.node("Transpose", [table], perm=[1, 0])
+            self._graph.node("MatMul", [x, transposed], LOGITS)
+            return
+        codes, scales = self._table(name, self._decoder.head, self._precision.head)
+        in_blocks = np.array([0, -1, BLOCK_SIZE], np.int64)
+        blocks = self._graph.node(
+            "Reshape", [codes, self._graph.constant("weight_blocks", in_blocks)]
+        )
+        inputs = [x, blocks, scales]
+        self._matmul_n_bits(inputs, self._decoder.head.shape, self._precision.head, LOGITS)
+
+    def _table(self, name: str, weight: Array, method: Method) -> list[str]:
+        """Codes, uint8 [vocab, hidden], and scales, both constants; 8 bits, zero in the middle."""
+        if name not in self._tables:
+            matrix = quantise(weight, method)
+            codes = self._graph.constant(f"{name}.codes", matrix.codes.reshape(matrix.shape))
+            self._tables[name] = [codes, self._graph.constant(f"{name}.scales", matrix.scales)]
+        return self._tables[name]
+
+    def _linear(self, name: str, linear: Linear, x: str) -> str:
+        if self._precision.layers is None:
+            product = self._graph.node(
+                "MatMul", [x, self._graph.constant(f"{name}.weight", linear.weight.T)]
+            )
+        else:
+            product = self._quantised_product(name, linear.weight, x, self._precision.layers)
+        if linear.bias is None:
+            return product
+        bias = self._graph.constant(f"{name}.bias", linear.bias)
+        return self._graph.node("Add", [product, bias])
+
+    def _quantised_product(self, name: str, weight: Array, x: str, method: Method) -> str:
+        matrix = quantise(weight, method)
+        inputs = [
+            x,
+            self._graph.constant(f"{name}.codes", matrix.codes),
+            self._graph.constant(f"{name}.scales", matrix.scales),
+        ]
+        if matrix.zero_points is not None:
+            inputs.append(self._graph.constant(f"{name}.zero_points", matrix.zero_points))
+        product = self._matmul_n_bits(inputs, matrix.shape, method)
+        if matrix.offsets is None:
+            return product
+        # sum_k offset(block of k) x_k = sum_blocks offset * (sum of x over the block)
+        offsets = self._graph.constant(f"{name}.offsets", matrix.offsets.T)
+        shift = self._graph.node("MatMul", [self._block_sums(x, matrix.shape[1]), offsets])
+        return self._graph.node("Add", [product, shift])
+
+    def _matmul_n_bits(
+        self, inputs: Sequence[str], shape: tuple[int, ...], method: Method, output: str = ""
+    ) -> str:
+        return self._graph.node(
+            "MatMulNBits",
+            inputs,
+            output,
+            domain=_MICROSOFT,
+            N=shape[0],
+            K=shape[1],
+            bits=BITS[method],
+            block_size=BLOCK_SIZE,
+            accuracy_level=_INT8_ACTIVATIONS,
+        )
+
+    def _block_sums(self, x: str, width: int) -> str:
+        """The sums of x over each block: [1, rows, width / BLOCK_SIZE]."""
+        if x not in self._sums:
+            blocks = np.array([0, 0, width // BLOCK_SIZE, BLOCK_SIZE], np.int64)
+            name = self._graph.constant(f"blocks_of_{width}", blocks)
+            axis = self._graph.constant("block_axis", np.array([3], np.int64))
+            split = self._graph.node("Reshape", [x, name])
+            self._sums[x] = self._graph.node("ReduceSum", [split, axis], keepdims=0)
+        return self._sums[x]
+
+
+def _stack(*parts: Linear) -> Linear:
+    """Several linear layers of one input as a single one."""
+    weight = np.concatenate([part.weight for part in parts])
+    if all(part.bias is None for part in parts):
+        return Linear(weight, None)
+    biases = [np.zeros(len(p.weight), np.float32) if p.bias is None else p.bias for p in parts]
+    return Linear(weight, np.concatenate(biases))
+
+
+def _tensor(name: str, dtype: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, shape)
