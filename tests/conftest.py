@@ -2,10 +2,15 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from outrider_common.log import OUR_LOGGERS
+from outrider_models.exporting import ExportRequest, export
+from outrider_models.progress import SilentProgress
+from outrider_models.pull import pull
+from outrider_models.store import ModelStore, default_root
 
 
 @pytest.fixture
@@ -18,3 +23,22 @@ def restored_logging() -> Iterator[None]:
     root.setLevel(level)
     for name in OUR_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="session")
+def model_store() -> ModelStore:
+    """The user's own model store, so that models are pulled and exported once a machine."""
+    return ModelStore(default_root())
+
+
+@pytest.fixture(scope="session")
+def smollm2_dir(model_store: ModelStore) -> Path:
+    """The directory of the real target model."""
+    return pull("smollm2-135m", model_store, SilentProgress())
+
+
+@pytest.fixture(scope="session")
+def int8_bundle_dir(model_store: ModelStore, smollm2_dir: Path) -> Path:
+    """The directory of the drafter bundle that the demo uses."""
+    request = ExportRequest(model="smollm2-135m", quantisation="int8")
+    return export(request, model_store, SilentProgress())

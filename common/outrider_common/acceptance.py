@@ -411,6 +411,8 @@ def _draws(
 ) -> Iterator[tuple[int, float, Floats]]:
     """Each child that was drawn from `draft`, with the distribution that it was drawn from.
 
+    Earlier children keep their share of q: their residual is zero already, whatever is taken off.
+
     Yields:
         The child, its probability, and the probabilities of `token_ids`, [n].
     """
@@ -423,7 +425,6 @@ def _draws(
         weight = weights.pop(child, 0)
         if weight:
             yield child, weight / total, q / total
-            q[token_ids == child] = 0
 
 
 def _on(token_ids: Ids, draft: SparseDistribution) -> Floats:

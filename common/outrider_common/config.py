@@ -32,6 +32,13 @@ def _without_contradiction(proposers: tuple[ProposerName, ...]) -> tuple[Propose
     return proposers
 
 
+def _with_home_spelled_out(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError("there is no such home directory") from error
+
+
 class Section(BaseModel):
     """Base of all sections: immutable, and without fields that nobody declared."""
 
@@ -218,7 +225,7 @@ class SamplingSettings(Section):
 class ModelSettings(Section):
     """Model files: where they are kept."""
 
-    cache_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+    cache_dir: Annotated[Path, AfterValidator(_with_home_spelled_out)] | None = Field(
         default=None,
         description=(
             "Directory of the model store. Not set: $XDG_CACHE_HOME/outrider, or else "

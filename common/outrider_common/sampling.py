@@ -134,9 +134,9 @@ def distribution(
 ) -> Distribution:
     """The distribution from which the next token is sampled.
 
-    Order: penalties, temperature, top-k, top-p on what top-k left, min-p on what top-p left. Equal
-    logits are ranked by token id, the lower one first. Top-k is taken before the temperature, which
-    keeps the order. Greedy parameters give all mass to the best token.
+    Order: penalties, temperature, top-k, top-p on what top-k left, min-p on what top-p left. Top-k
+    ranks logits (a temperature keeps their order), top-p ranks probabilities; of equal ones the
+    lower token id comes first. Greedy parameters give all mass to the best token.
 
     Args:
         logits: the model's logits, [vocab].

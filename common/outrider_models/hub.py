@@ -31,7 +31,6 @@ def download_snapshot(
         import huggingface_hub
         from huggingface_hub.errors import (
             GatedRepoError,
-            HfHubHTTPError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
@@ -51,7 +50,7 @@ def download_snapshot(
         raise UnknownModelError(
             f"The hub has no {reference}: check the spelling, or log in if it is private."
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the client lets its transport's errors through, of no common base
         raise UnavailableError(
             f"{reference} could not be fetched from the hub ({_first_line(error)}): "
             "check the network, and pull again to go on where it stopped."

@@ -24,7 +24,6 @@ from outrider_common.bundle import (
 from outrider_common.errors import ConfigError, InvalidPromptError, ModelFileError
 
 _FIRST_CAPACITY = 256
-_ALIGNMENT = 16
 
 Floats = NDArray[np.float32]
 
@@ -112,6 +111,11 @@ class OnnxSequence:
     def length(self) -> int:
         """How many tokens are in the cache."""
         return self._length
+
+    @property
+    def cache_bytes(self) -> int:
+        """How much memory the cache takes."""
+        return self._cache.nbytes
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from position `length` on. Copies nothing.

@@ -7,14 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import onnx
 from transformers import AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from outrider_common.bundle import (
     CHAT_TEMPLATE_FILE,
     FORMAT_VERSION,
-    GRAPH_FILE,
     MANIFEST_FILE,
     TOKENIZER_FILE,
     Bundle,
@@ -26,13 +24,11 @@ from outrider_common.bundle import (
 from outrider_common.checksums import record_files
 from outrider_common.errors import InvalidInputError, UnsupportedError
 from outrider_export.decoder import Decoder, load_decoder
-from outrider_export.graph import build_graph, kv_layout
+from outrider_export.graph import kv_layout, write_graph
 from outrider_export.parity import ParityGate
 from outrider_export.quantise import BITS, BLOCK_SIZE, PRECISIONS, Scheme
 from outrider_models.directories import fill_directory
 
-_WEIGHTS_FILE = f"{GRAPH_FILE}.data"
-_SMALLEST_EXTERNAL_BYTES = 1024
 _TOOLS = ("outrider", "onnx", "onnxruntime", "torch", "transformers")
 _NOT_MEASURED = ParityReport(0, 0.0, 0.0, 0.0, 0.0)
 
@@ -101,7 +97,7 @@ def write_bundle(
     draft = _manifest(decoder, tokenizer, scheme, name, source_name)
     gate = ParityGate(decoder.model, tokenizer, draft.max_positions)
     graph_error = _check_fp32_graph(decoder, draft, gate, directory.parent)
-    _write_graph(decoder, scheme, directory)
+    write_graph(decoder, PRECISIONS[scheme], directory)
     report = gate.check_bundle(Bundle(directory, draft), scheme, graph_error)
     files = record_files(directory, (path.name for path in directory.iterdir()))
     manifest = replace(draft, parity=report, files=files)
@@ -177,15 +173,5 @@ def _check_fp32_graph(decoder: Decoder, draft: Manifest, gate: ParityGate, scrat
     """Check the graph's arithmetic apart from quantisation, on a copy that is then dropped."""
     with tempfile.TemporaryDirectory(prefix=".fp32-", dir=scratch) as name:
         directory = Path(name)
-        _write_graph(decoder, Scheme.NONE, directory)
+        write_graph(decoder, PRECISIONS[Scheme.NONE], directory)
         return gate.check_graph(Bundle(directory, draft))
-
-
-def _write_graph(decoder: Decoder, scheme: Scheme, directory: Path) -> None:
-    onnx.save_model(
-        build_graph(decoder, PRECISIONS[scheme]),
-        directory / GRAPH_FILE,
-        save_as_external_data=True,
-        location=_WEIGHTS_FILE,
-        size_threshold=_SMALLEST_EXTERNAL_BYTES,
-    )

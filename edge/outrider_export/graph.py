@@ -6,7 +6,8 @@ outputs are those of `outrider_common.bundle`. Knows nothing of files, tokenizer
 """
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from outrider_common.bundle import (
     ATTENTION_BIAS,
+    GRAPH_FILE,
     INPUT_IDS,
     LAST_INDEX,
     LOGIT_ROWS,
@@ -26,9 +28,13 @@ from outrider_common.bundle import (
 from outrider_export.decoder import Architecture, Array, Decoder, DecoderLayer, Linear
 from outrider_export.quantise import BITS, BLOCK_SIZE, Method, Precision, quantise
 
+WEIGHTS_FILE = f"{GRAPH_FILE}.data"
+
 _MICROSOFT = "com.microsoft"
 _OPSETS = {"": 21, _MICROSOFT: 1}
 _IR_VERSION = 10
+_SMALLEST_EXTERNAL_BYTES = 1024  # ONNX Runtime wants to see small constants, such as shapes, early
+_WEIGHTS_ALIGNMENT = 4096  # a page, so that the weights file can be mapped
 _INT8_ACTIVATIONS = 4  # MatMulNBits rounds its input to int8 as well: the fast path on CPUs
 _ROTARY_TABLES = ("rotary.cosines", "rotary.sines")
 _EMBEDDING = "embedding"
@@ -40,13 +46,13 @@ def kv_layout(architecture: Architecture) -> KvLayout:
     return KvLayout(architecture.num_layers, architecture.num_kv_heads, architecture.head_size)
 
 
-def build_graph(decoder: Decoder, precision: Precision) -> onnx.ModelProto:
-    """Write the graph of a decoder, weights included.
+def write_graph(decoder: Decoder, precision: Precision, directory: Path) -> None:
+    """Write a decoder as `GRAPH_FILE`, and its weights as `WEIGHTS_FILE`.
 
     Raises:
         UnsupportedError: a matrix cannot be quantised.
     """
-    return _DecoderGraph(decoder, precision).build()
+    _DecoderGraph(decoder, precision).build().write(directory)
 
 
 class _Graph:
@@ -54,13 +60,13 @@ class _Graph:
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
+        self._constants: dict[str, NDArray[Any]] = {}
+        self._inputs: Sequence[onnx.ValueInfoProto] = ()
+        self._outputs: Sequence[onnx.ValueInfoProto] = ()
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
         """Add a constant, unless there is one of this name."""
-        if name not in self._constants:
-            contiguous = np.ascontiguousarray(value)
-            self._constants[name] = numpy_helper.from_array(contiguous, name)
+        self._constants.setdefault(name, value)
         return name
 
     def node(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
@@ -78,14 +84,38 @@ class _Graph:
     def _fresh(self, op: str) -> str:
         return f"{op}.{len(self._nodes)}"
 
-    def model(
+    def close(
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
-    ) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self._nodes, "decoder", inputs, outputs, list(self._constants.values())
-        )
+    ) -> None:
+        """Say what goes in and what comes out."""
+        self._inputs, self._outputs = inputs, outputs
+
+    def write(self, directory: Path) -> None:
+        """Write the graph file and, straight from the arrays, the weights file."""
+        with (directory / WEIGHTS_FILE).open("wb") as weights:
+            tensors = [_tensor_proto(name, x, weights) for name, x in self._constants.items()]
+        graph = helper.make_graph(self._nodes, "decoder", self._inputs, self._outputs, tensors)
         opsets = [helper.make_opsetid(domain, version) for domain, version in _OPSETS.items()]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+        (directory / GRAPH_FILE).write_bytes(model.SerializeToString())
+
+
+def _tensor_proto(name: str, value: NDArray[Any], weights: BinaryIO) -> onnx.TensorProto:
+    """A constant: a large one refers to the weights file, to which its bytes are appended."""
+    if value.nbytes < _SMALLEST_EXTERNAL_BYTES:
+        return numpy_helper.from_array(np.ascontiguousarray(value), name)
+    weights.write(bytes(-weights.tell() % _WEIGHTS_ALIGNMENT))
+    place = {"location": WEIGHTS_FILE, "offset": weights.tell(), "length": value.nbytes}
+    np.ascontiguousarray(value).tofile(weights)
+    tensor = TensorProto(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+        dims=value.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    for key, entry in place.items():
+        tensor.external_data.add(key=key, value=str(entry))
+    return tensor
 
 
 class _DecoderGraph:
@@ -101,7 +131,7 @@ class _DecoderGraph:
     def _shape(self) -> Architecture:
         return self._decoder.architecture
 
-    def build(self) -> onnx.ModelProto:
+    def build(self) -> _Graph:
         for name, table in zip(_ROTARY_TABLES, self._decoder.rotary_tables(), strict=True):
             self._graph.constant(name, table)
         residual, update = self._embed(), ""
@@ -110,7 +140,8 @@ class _DecoderGraph:
         normed, _ = self._norm("final_norm", self._decoder.final_norm, residual, update)
         wanted = self._graph.node("Gather", [normed, LOGIT_ROWS], axis=1)
         self._head(wanted)
-        return self._graph.model(self._inputs(), self._outputs())
+        self._graph.close(self._inputs(), self._outputs())
+        return self._graph
 
     def _inputs(self) -> list[onnx.ValueInfoProto]:
         return [

@@ -136,6 +136,9 @@ CASES = {
     ),
     "one-hot q": Case(P, one_hot([0, 1, 2, 3, 1], 4)),
     "one-hot q, two children asked for": Case(P, one_hot([3, 3, 0, 0, 2], 4), 2),
+    "second child often rejected": Case(
+        np.tile([0.0, 0.56, 0.44, 0.0], (5, 1)), np.tile([0.7, 0.135, 0.015, 0.15], (5, 1)), 2
+    ),
     "truncated p": Case(P6, tables(4, 6), num_children=2, top_k=3),
     "low temperature": Case(P, tables(2, 4), num_children=2, temperature=0.3),
     "temperature near zero": Case(P, tables(2, 4), num_children=2, temperature=1e-6),

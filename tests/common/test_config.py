@@ -227,6 +227,7 @@ def test_a_section_that_is_no_table_is_an_error(tmp_path: Path) -> None:
         ("sampling.top_p", "1.5", "a number, above 0 and at most 1"),
         ("sampling.seed", str(2**64), f"an integer, at least 0 and below {2**64}"),
         ("log.format", "xml", "one of text, json"),
+        ("models.cache_dir", "~nobody-of-this-name/models", "a directory"),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_name_value_origin_and_what_is_allowed(

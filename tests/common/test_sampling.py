@@ -23,10 +23,9 @@ from outrider_common.sampling import (
 VOCAB = 49152
 
 
-def plain_log_probabilities(
+def plain_penalties(
     logits: Logits, params: SamplingParams, prompt: Sequence[int], output: Sequence[int]
-) -> Floats:
-    """The same as `log_probabilities`, token by token and with full sorts."""
+) -> Logits:
     values = logits.astype(np.float64)
     for token in {*prompt, *output}:
         factor = params.repetition_penalty
@@ -34,28 +33,32 @@ def plain_log_probabilities(
     for token in set(output):
         penalty = params.frequency_penalty * output.count(token) + params.presence_penalty
         values[token] -= penalty
-    logits = values.astype(logits.dtype)
-    ranked = sorted(range(len(logits)), key=lambda token: (-logits[token], token))
-    if params.is_greedy:
-        ranked, temperature = ranked[:1], 1.0
-    else:
-        temperature = params.temperature
-    ranked = ranked[: params.top_k or None]
-    best = float(logits[ranked[0]])
-    scaled = [(float(logits[token]) - best) / temperature for token in ranked]
+    return values.astype(logits.dtype)
+
+
+def ranked(values: Floats | Logits) -> list[int]:
+    """All indices, those of the largest values first; of equal ones the lowest first."""
+    return sorted(range(len(values)), key=lambda i: (-values[i], i))
+
+
+def plain_log_probabilities(
+    logits: Logits, params: SamplingParams, prompt: Sequence[int], output: Sequence[int]
+) -> Floats:
+    """The same as `log_probabilities`, one filter after the other and with full sorts."""
+    logits = plain_penalties(logits, params, prompt, output)
+    top_k, temperature = (1, 1.0) if params.is_greedy else (params.top_k, params.temperature)
+    ids = np.array(sorted(ranked(logits)[: top_k or None]))
+    scaled = (logits[ids].astype(np.float64) - float(logits.max())) / temperature
+    is_kept = scaled > -math.inf
     weights = np.exp(scaled)
-    reached = np.concatenate([[0.0], np.cumsum(weights)[:-1]])
-    # The total in the order of the ids, as pairwise sums round differently in another order.
-    total = weights[np.argsort(ranked)].sum()
-    is_kept = reached < params.top_p * total if params.top_p < 1 else np.full(len(ranked), True)
-    is_kept &= np.array(scaled) > -math.inf
+    if params.top_p < 1:
+        order = ranked(weights)
+        mass_before = np.concatenate([[0.0], np.cumsum(weights[order])[:-1]])
+        is_kept[order] &= mass_before < params.top_p * weights.sum()
     if params.min_p:
-        is_kept &= np.array(scaled) >= math.log(params.min_p)
+        is_kept &= scaled >= math.log(params.min_p)
     dense = np.full(len(logits), -np.inf)
-    log_total = math.log(weights[is_kept].sum())
-    for token, log_weight, kept in zip(ranked, scaled, is_kept, strict=True):
-        if kept:
-            dense[token] = log_weight - log_total
+    dense[ids[is_kept]] = scaled[is_kept] - math.log(weights[is_kept].sum())
     return dense
 
 
@@ -86,6 +89,7 @@ def rows_of_logits(draw: st.DrawFn) -> NDArray[np.float32]:
 @given(row=rows_of_logits(), params=sampling_params(), data=st.data())
 @example(np.zeros(8, np.float32), SamplingParams(temperature=1, top_k=3), None)
 @example(np.zeros(8, np.float32), SamplingParams(temperature=1, top_p=0.5), None)
+@example(np.array([0, 0, -1e-36, 0], np.float32), SamplingParams(temperature=1, top_p=0.75), None)
 @example(np.array([-1, -math.inf], np.float32), SamplingParams(temperature=1e-300), None)
 @settings(max_examples=500, deadline=None)
 def test_the_fast_distribution_equals_the_plain_one(

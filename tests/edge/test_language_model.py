@@ -29,12 +29,14 @@ def start(
 def test_it_guesses_what_the_target_would_choose_from_the_same_logits(
     sampling: SamplingParams,
 ) -> None:
-    model = FakeDraftModel(VOCAB_SIZE)
+    model = FakeDraftModel(vocab_size=8)
     proposer, _ = start(model, sampling)
-    context = [1, 2, 3, 4, 5, 6]
-    logits = model.new_sequence().forward(context)[-1]
-    expected = exact_token(logits, sampling, len(context), context[:3], context[3:])
-    assert proposer.propose(context, 4).tokens == (expected,)
+    context = [1, 2, 3]
+    for _ in range(30):
+        logits = model.new_sequence().forward(context)[-1]
+        expected = exact_token(logits, sampling, len(context), context[:3], context[3:])
+        assert proposer.propose(context, 4).tokens == (expected,)
+        context.append(expected)
 
 
 def test_a_guess_carries_its_probability_under_the_drafters_own_softmax() -> None:
@@ -55,6 +57,13 @@ def test_only_what_follows_the_branching_point_is_fed_again() -> None:
     proposer.propose([1, 2, 3, 4, 5], 1)
     proposer.propose([1, 2, 3, 9], 1)
     assert (sequence.tokens, sequence.num_fed) == ([1, 2, 3, 9], 6)
+
+
+def test_an_abandoned_branch_is_not_taken_for_cached() -> None:
+    proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
+    for context in ([1, 2, 3, 4, 5], [1, 2, 3, 9], [1, 2, 3, 4, 5, 6]):
+        proposer.propose(context, 1)
+        assert sequence.tokens == context
 
 
 def test_asking_again_costs_one_token() -> None:

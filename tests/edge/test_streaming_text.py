@@ -84,7 +84,8 @@ def test_the_pieces_of_any_tokens_are_the_full_decoding(
 ) -> None:
     any_token = st.integers(0, tokenizer.get_vocab_size() + 1)
     hard_token = st.sampled_from(BYTES_OF_NOTE).map(lambda byte: byte_token(tokenizer, byte))
-    tokens = data.draw(st.lists(any_token | hard_token, max_size=24))
+    special_token = st.just(token_id(tokenizer, "<s>"))
+    tokens = data.draw(st.lists(any_token | hard_token | special_token, max_size=24))
     pieces = pieces_of(tokenizer, tokens, skip_special_tokens=skip)
     assert "".join(pieces) == tokenizer.decode(tokens, skip_special_tokens=skip)
 
@@ -108,6 +109,13 @@ def test_a_run_of_byte_tokens_appears_when_it_has_ended() -> None:
     run = [byte_token(tokenizer, byte) for byte in "é".encode()]
     b = token_id(tokenizer, "b")
     assert pieces_of(tokenizer, [b, *run, b]) == ["b", "", "", "éb", ""]
+
+
+def test_a_skipped_special_token_does_not_end_a_run_of_bytes() -> None:
+    tokenizer = TOKENIZERS["byte-fallback"]
+    first, second = (byte_token(tokenizer, byte) for byte in "é".encode())
+    special, bad = token_id(tokenizer, "<s>"), byte_token(tokenizer, 0xFF)
+    assert pieces_of(tokenizer, [first, second, special, bad]) == ["", "", "", "", "���"]
 
 
 def test_what_never_became_a_character_comes_out_as_the_replacement_character() -> None:

@@ -41,5 +41,5 @@ def install(wheel: Path, extra: str, directory: Path) -> Path:
     bin_directory = directory / "bin"
     pip = [*PIP, "--python", str(bin_directory / "python")]
     constraints = ["--constraint", str(ROOT / "constraints.txt")]
-    subprocess.run([*pip, "install", *constraints, f"{wheel}[{extra}]"], check=True)
+    subprocess.run([*pip, "install", "--no-compile", *constraints, f"{wheel}[{extra}]"], check=True)
     return bin_directory

@@ -1,0 +1,299 @@
+"""The service over the real gRPC stack, with a target in numpy: every message a peer may send."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from fake_target import VOCAB_SIZE, FakeTarget, greedy_text
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from outrider.v1 import verifier_pb2 as pb
+from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
+from outrider_cloud.plain_engine import PlainEngine
+from outrider_cloud.plain_session import StepLimits
+from outrider_cloud.server import SERVICE_NAME, running_server
+from outrider_common.errors import REASON_METADATA_KEY, PortInUseError
+from outrider_common.messages import Limits
+
+HOST = "127.0.0.1"
+NAN = float("nan")
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    engine = PlainEngine(
+        FakeTarget(),
+        model="fake",
+        tokenizer_fingerprint="v1:fake",
+        limits=Limits(
+            max_message_bytes=2048,
+            max_outstanding_nodes=8,
+            committed_id_window=64,
+            max_sessions=3,
+        ),
+        step_limits=StepLimits(max_nodes=4, prefill_chunk_tokens=16),
+    )
+    engine.start()
+    async with running_server(engine, HOST, 0) as bound:
+        yield bound
+    engine.stop()
+
+
+@pytest.fixture
+async def channel(port: int) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(f"{HOST}:{port}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def stub(channel: grpc.aio.Channel) -> Any:
+    return VerifierServiceStub(channel)
+
+
+def an_open(prefix: list[int] | None = None, **changes: Any) -> pb.SessionRequest:
+    prefix = [1, 2, 3] if prefix is None else prefix
+    sampling = pb.SamplingParams(top_p=1, repetition_penalty=1)
+    fields = {
+        "protocol_version": 1,
+        "tokenizer_fingerprint": "v1:fake",
+        "acceptance_mode": pb.ACCEPTANCE_MODE_EXACT,
+        "sampling": sampling,
+        "num_prompt_tokens": len(prefix),
+        "max_tokens": 12,
+        "prefix_length": len(prefix),
+        "prefix": prefix,
+        "ignore_eos": True,
+    }
+    return pb.SessionRequest(open=pb.Open(**(fields | changes)))
+
+
+def sampling(**changes: Any) -> pb.SamplingParams:
+    return pb.SamplingParams(**({"top_p": 1, "repetition_penalty": 1} | changes))
+
+
+async def responses(call: Any) -> AsyncIterator[pb.SessionResponse]:
+    while (response := await call.read()) is not grpc.aio.EOF:
+        yield response
+
+
+async def answer(call: Any) -> list[int]:
+    """The tokens of the rest of a session."""
+    return [token async for response in responses(call) for token in response.commit.tokens]
+
+
+async def opened(stub: Any, **changes: Any) -> Any:
+    call = stub.Session()
+    await call.write(an_open(**changes))
+    response = await call.read()
+    assert response.WhichOneof("message") == "opened"
+    return call
+
+
+async def refusal(call: Any) -> tuple[grpc.StatusCode, str, str]:
+    """How the verifier ended a call: status, sentence, reason."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await answer(call)
+    reason = dict(caught.value.trailing_metadata())[REASON_METADATA_KEY]
+    return caught.value.code(), caught.value.details(), reason
+
+
+async def assert_still_serves(stub: Any) -> None:
+    assert await answer(await opened(stub)) == greedy_text([1, 2, 3], 12, stop=())
+
+
+async def test_a_session_is_the_targets_own_text(stub: Any) -> None:
+    await assert_still_serves(stub)
+
+
+async def test_the_model_info_says_what_a_client_needs(stub: Any) -> None:
+    info = await stub.GetModelInfo(pb.GetModelInfoRequest())
+    assert (info.model, info.vocab_size, info.max_positions) == ("fake", VOCAB_SIZE, 200)
+    assert info.tokenizer_fingerprint == "v1:fake"
+    assert list(info.acceptance_modes) == [pb.ACCEPTANCE_MODE_EXACT]
+    assert info.limits.max_outstanding_nodes == 8
+    assert info.protocol_version == 1
+
+
+async def test_an_unknown_model_is_not_found(stub: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetModelInfo(pb.GetModelInfoRequest(model="gpt-9"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert caught.value.details() == "The model 'gpt-9' is not here; this verifier serves 'fake'."
+
+
+async def test_the_standard_health_service_says_serving(channel: grpc.aio.Channel) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    for name in ("", SERVICE_NAME):
+        response = await health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert response.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_long_prompt_arrives_in_parts(stub: Any) -> None:
+    call = stub.Session()
+    await call.write(an_open([1] * 5, prefix_length=50, num_prompt_tokens=50))
+    for _ in range(3):
+        await call.write(pb.SessionRequest(prefix_part=pb.PrefixPart(tokens=[1] * 15)))
+    assert (await call.read()).WhichOneof("message") == "opened"
+    assert await answer(call) == greedy_text([1] * 50, 12, stop=())
+
+
+async def test_a_drafted_session_is_the_targets_own_text(stub: Any) -> None:
+    text = greedy_text([1, 2, 3], 3, stop=())
+    call = stub.Session()
+    await call.write(an_open([1, 2, 3], prefix_length=3))
+    drafts = pb.Extend(first_id=1, parent_position=2, tokens=text)
+    await call.write(pb.SessionRequest(extend=drafts))
+    assert await answer(call) == greedy_text([1, 2, 3], 12, stop=())
+
+
+async def test_a_cancelled_session_ends_in_good_order(stub: Any) -> None:
+    call = await opened(stub, max_tokens=190)
+    await call.write(pb.SessionRequest(cancel=pb.Cancel()))
+    last = [response async for response in responses(call)][-1]
+    assert last.commit.finish_reason == pb.FINISH_REASON_CANCELLED
+    assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_an_edge_that_sends_no_more_still_gets_its_answer(stub: Any) -> None:
+    call = await opened(stub)
+    await call.done_writing()
+    assert await answer(call) == greedy_text([1, 2, 3], 12, stop=())
+
+
+async def test_a_client_that_vanishes_leaves_its_place(stub: Any) -> None:
+    for _ in range(12):  # four times as many as fit
+        call = stub.Session()
+        await call.write(an_open(max_tokens=190))
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await call.read()
+        call.cancel()
+    for _ in range(200):
+        call = stub.Session()
+        await call.write(an_open())
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            assert await answer(call) == greedy_text([1, 2, 3], 12, stop=())
+            return
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    raise AssertionError("the places of vanished clients were never given back")
+
+
+REFUSED_OPENS = [
+    (an_open([]), "INVALID_ARGUMENT", "The prompt is empty"),
+    (an_open([1] * 200), "INVALID_ARGUMENT", "200 tokens"),
+    (an_open([1], prefix_length=4_000_000_000), "INVALID_ARGUMENT", "4000000000 tokens"),
+    (an_open([1, VOCAB_SIZE]), "INVALID_ARGUMENT", f"the token {VOCAB_SIZE}"),
+    (an_open([1, 2], num_prompt_tokens=3), "INVALID_ARGUMENT", "num_prompt_tokens is 3"),
+    (an_open([1, 2], num_prompt_tokens=0), "INVALID_ARGUMENT", "num_prompt_tokens is 0"),
+    (an_open([1, 2], prefix_length=1), "INVALID_ARGUMENT", "announced with 1 tokens"),
+    (an_open(max_tokens=0), "INVALID_ARGUMENT", "max_tokens is 0"),
+    (an_open(stop_token_ids=[99]), "INVALID_ARGUMENT", "stop token 99"),
+    (an_open(tokenizer_fingerprint="v1:other"), "FAILED_PRECONDITION", "'v1:other'"),
+    (an_open(protocol_version=9), "FAILED_PRECONDITION", "protocol version 9"),
+    (an_open(model="gpt-9"), "NOT_FOUND", "'gpt-9'"),
+    (an_open(acceptance_mode=pb.ACCEPTANCE_MODE_TYPICAL), "UNIMPLEMENTED", "'typical'"),
+    (an_open(acceptance_mode=0), "UNIMPLEMENTED", "mode number 0"),
+    (an_open(sampling=sampling(temperature=NAN)), "INVALID_ARGUMENT", "temperature"),
+    (an_open(sampling=sampling(temperature=-1)), "INVALID_ARGUMENT", "temperature"),
+    (an_open(sampling=sampling(top_p=0)), "INVALID_ARGUMENT", "top_p"),
+    (an_open(sampling=sampling(min_p=-0.5)), "INVALID_ARGUMENT", "min_p"),
+    (an_open(sampling=sampling(repetition_penalty=0)), "INVALID_ARGUMENT", "repetition_penalty"),
+    (an_open(sampling=sampling(presence_penalty=NAN)), "INVALID_ARGUMENT", "presence_penalty"),
+    (pb.SessionRequest(cancel=pb.Cancel()), "INVALID_ARGUMENT", "must be 'open'"),
+    (pb.SessionRequest(), "INVALID_ARGUMENT", "must be 'open'"),
+]
+
+
+@pytest.mark.parametrize(("request_message", "status", "fault"), REFUSED_OPENS)
+async def test_an_unfit_open_is_refused_in_one_sentence_and_others_go_on(
+    stub: Any, request_message: pb.SessionRequest, status: str, fault: str
+) -> None:
+    neighbour = await opened(stub, max_tokens=40)
+    call = stub.Session()
+    await call.write(request_message)
+    code, sentence, _ = await refusal(call)
+    assert code.name == status
+    assert fault in sentence
+    assert "\n" not in sentence
+    assert await answer(neighbour) == greedy_text([1, 2, 3], 40, stop=())
+
+
+REFUSED_LATER = [
+    (pb.Extend(first_id=1, parent_id=7, tokens=[1]), "names node 7"),
+    (pb.Extend(first_id=1, parent_position=1000, tokens=[1]), "position 1000"),
+    (pb.Extend(first_id=1, tokens=[1]), "names node 0"),
+    (pb.Extend(first_id=0, tokens=[1]), "ids start at 1"),
+    (pb.Extend(first_id=1, parent_position=0, tokens=[VOCAB_SIZE]), f"token {VOCAB_SIZE}"),
+    (pb.Extend(first_id=1, parent_position=0, tokens=[1] * 9), "limit of 8"),
+    (
+        pb.Extend(first_id=1, parent_position=0, tokens=[1, 1], parent_distances=[0]),
+        "1 parent distances",
+    ),
+    (
+        pb.Extend(first_id=1, parent_position=0, tokens=[1, 1], parent_distances=[0, 9]),
+        "names node -7",
+    ),
+]
+
+
+@pytest.mark.parametrize(("extend", "fault"), REFUSED_LATER)
+async def test_unfit_drafts_end_their_own_session_only(
+    stub: Any, extend: pb.Extend, fault: str
+) -> None:
+    neighbour = await opened(stub, max_tokens=40)
+    call = await opened(stub, max_tokens=190)
+    await call.write(pb.SessionRequest(extend=extend))
+    code, sentence, reason = await refusal(call)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason == "PROTOCOL_VIOLATION"
+    assert fault in sentence
+    assert await answer(neighbour) == greedy_text([1, 2, 3], 40, stop=())
+
+
+@pytest.mark.parametrize("again", [an_open(), pb.SessionRequest(prefix_part=pb.PrefixPart())])
+async def test_an_open_session_is_not_opened_again(stub: Any, again: pb.SessionRequest) -> None:
+    call = await opened(stub, max_tokens=190)
+    await call.write(again)
+    code, sentence, _ = await refusal(call)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "open already" in sentence
+
+
+async def test_a_stream_that_ends_before_it_is_opened_is_refused(stub: Any) -> None:
+    call = stub.Session()
+    await call.done_writing()
+    assert (await refusal(call))[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_message_above_the_announced_limit_is_refused(stub: Any) -> None:
+    call = stub.Session()
+    await call.write(an_open(model="x" * 3000))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await assert_still_serves(stub)
+
+
+async def test_a_full_verifier_turns_new_sessions_away(stub: Any) -> None:
+    running = [await opened(stub, max_tokens=190) for _ in range(3)]
+    call = stub.Session()
+    await call.write(an_open())
+    code, sentence, reason = await refusal(call)
+    assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CAPACITY")
+    assert "3 sessions" in sentence
+    for session in running:
+        assert await answer(session) == greedy_text([1, 2, 3], 190, stop=())
+
+
+async def test_a_port_in_use_is_one_clear_sentence(port: int) -> None:
+    engine = PlainEngine(
+        FakeTarget(),
+        model="fake",
+        tokenizer_fingerprint="v1:fake",
+        limits=Limits(2048, 8, 64, 3),
+        step_limits=StepLimits(),
+    )
+    with pytest.raises(PortInUseError, match=f"127.0.0.1:{port}"):
+        async with running_server(engine, HOST, port):
+            pass

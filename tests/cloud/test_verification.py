@@ -1,0 +1,101 @@
+"""One pass for one session: what is computed, and what its logits commit."""
+
+import numpy as np
+from fake_target import VOCAB_SIZE
+
+from outrider_cloud.verification import Ending, plan_pass, walk
+from outrider_common.messages import FinishReason
+from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree
+
+FAR = Ending(frozenset(), max_length=100)
+
+
+def a_tree() -> SpeculationTree:
+    """Frontier 5 with the children 1 (children 2, 3) and 4 (child 6)."""
+    tree = SpeculationTree([9, 5])
+    tree.extend(
+        [
+            DraftNode(1, 1, AtPosition(1)),
+            DraftNode(2, 4, AtPosition(1)),
+            DraftNode(3, 2, AtNode(1)),
+            DraftNode(4, 6, AtNode(2)),
+            DraftNode(5, 3, AtNode(1)),
+        ]
+    )
+    return tree
+
+
+def logits_that_say(*tokens: int) -> np.ndarray:
+    """For each row the token that it makes the best."""
+    return np.eye(VOCAB_SIZE, dtype=np.float32)[list(tokens)]
+
+
+def greedy(logits: np.ndarray, children: object, walked: object) -> int:
+    return int(logits.argmax())
+
+
+def test_a_plan_has_the_frontier_and_then_the_nodes_in_order_of_arrival() -> None:
+    plan = plan_pass(a_tree(), FAR, max_nodes=16)
+    assert plan.rows.tokens == (5, 1, 4, 2, 6, 3)
+    assert plan.rows.parents == (-1, 0, 0, 1, 2, 1)
+    assert plan.num_draft_nodes == 5
+
+
+def test_a_plan_takes_no_more_nodes_than_allowed() -> None:
+    plan = plan_pass(a_tree(), FAR, max_nodes=3)
+    assert plan.rows.tokens == (5, 1, 4, 2)
+
+
+def test_a_plan_leaves_out_nodes_that_cannot_save_a_pass() -> None:
+    tree = SpeculationTree([9, 5])
+    tree.extend([DraftNode(1, 1, AtPosition(1)), DraftNode(2, 2, AtNode(1))])
+    plan = plan_pass(tree, Ending(frozenset(), max_length=4), max_nodes=16)
+    assert plan.rows.tokens == (5, 1)  # position 3 is the last: node 2 would be its second guess
+
+
+def test_the_walk_follows_the_children_that_carry_the_targets_tokens() -> None:
+    plan = plan_pass(a_tree(), FAR, max_nodes=16)
+    verdict = walk(plan, logits_that_say(1, 3, 0, 0, 0, 8), greedy, 2, FAR)
+    assert verdict.tokens == (1, 3, 8)
+    assert verdict.kept_rows == (0, 1, 5)
+    assert verdict.num_accepted == 2
+    assert not verdict.is_correction  # node 3 is a leaf: no draft was there for the last token
+
+
+def test_a_token_that_no_child_carries_is_a_correction() -> None:
+    plan = plan_pass(a_tree(), FAR, max_nodes=16)
+    verdict = walk(plan, logits_that_say(1, 7, 0, 0, 0, 0), greedy, 2, FAR)
+    assert verdict.tokens == (1, 7)
+    assert verdict.is_correction
+
+
+def test_without_drafts_the_target_hedges() -> None:
+    plan = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
+    verdict = walk(plan, logits_that_say(7), greedy, 2, FAR)
+    assert verdict.tokens == (7,)
+    assert verdict.num_accepted == 0
+    assert not verdict.is_correction
+
+
+def test_a_stop_token_ends_the_walk_also_if_a_draft_carries_it() -> None:
+    ending = Ending(frozenset({1}), max_length=100)
+    plan = plan_pass(a_tree(), ending, max_nodes=16)
+    verdict = walk(plan, logits_that_say(1, 3, 0, 0, 0, 8), greedy, 2, ending)
+    assert verdict.tokens == (1,)
+    assert verdict.num_accepted == 1
+    assert verdict.finish_reason is FinishReason.STOP
+
+
+def test_the_walk_ends_at_the_greatest_length() -> None:
+    ending = Ending(frozenset(), max_length=4)
+    plan = plan_pass(a_tree(), ending, max_nodes=16)
+    assert plan.rows.tokens == (5, 1, 4)  # the nodes below them would be for the last position
+    verdict = walk(plan, logits_that_say(1, 3, 0), greedy, 2, ending)
+    assert verdict.tokens == (1, 3)
+    assert verdict.finish_reason is FinishReason.LENGTH
+
+
+def test_a_token_that_is_both_a_stop_and_the_last_is_a_stop() -> None:
+    ending = Ending(frozenset({7}), max_length=3)
+    plan = plan_pass(SpeculationTree([9, 5]), ending, max_nodes=16)
+    assert walk(plan, logits_that_say(7), greedy, 2, ending).finish_reason is FinishReason.STOP

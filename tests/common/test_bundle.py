@@ -1,0 +1,193 @@
+"""Drafter bundles: what is read back, and what is said of a damaged one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrider_common.bundle import (
+    FORMAT_VERSION,
+    Bundle,
+    KvLayout,
+    Manifest,
+    ParityReport,
+    QuantisationRecord,
+    tokenizer_fingerprint,
+)
+from outrider_common.checksums import record_files
+from outrider_common.errors import ModelFileError
+
+CONTENTS = {
+    "model.onnx": b"graph",
+    "model.onnx.data": b"weights",
+    "tokenizer.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
+}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    for name, contents in CONTENTS.items():
+        (tmp_path / name).write_bytes(contents)
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        name="tiny-int8",
+        source="tiny",
+        architecture="llama",
+        vocab_size=300,
+        max_positions=128,
+        eos_token_ids=(2, 5),
+        bos_token_id=None,
+        kv=KvLayout(num_layers=2, num_kv_heads=1, head_size=16),
+        quantisation=QuantisationRecord("int8", bits=8, head_bits=8, block_size=32),
+        tokenizer_fingerprint=tokenizer_fingerprint({"a": 0}),
+        tools={"onnx": "1.0"},
+        parity=ParityReport(100, 1e-5, 0.01, 0.98, 0.02),
+        files=record_files(tmp_path, CONTENTS),
+    )
+    (tmp_path / "manifest.json").write_text(manifest.to_json())
+    return tmp_path
+
+
+def edit_manifest(directory: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = directory / "manifest.json"
+    document = json.loads(path.read_text())
+    edit(document)
+    path.write_text(json.dumps(document))
+
+
+def test_a_manifest_comes_back_as_it_was_written(directory: Path) -> None:
+    bundle = Bundle.load(directory, verify=True)
+    text = (directory / "manifest.json").read_text()
+    assert bundle.manifest.to_json() == text
+    assert bundle.manifest.eos_token_ids == (2, 5)
+    assert bundle.manifest.kv.input_names() == [
+        "past.0.key",
+        "past.0.value",
+        "past.1.key",
+        "past.1.value",
+    ]
+    assert bundle.graph_file.read_bytes() == b"graph"
+    assert bundle.tokenizer_file.read_bytes() == b"{}"
+    assert bundle.chat_template() == "{{ messages }}"
+
+
+def test_a_bundle_may_lack_a_chat_template(directory: Path) -> None:
+    edit_manifest(directory, lambda d: d["files"].pop("chat_template.jinja"))
+    assert Bundle.load(directory).chat_template() is None
+
+
+def test_what_a_later_exporter_adds_is_ignored(directory: Path) -> None:
+    edit_manifest(directory, lambda d: d.update(colour="green"))
+    Bundle.load(directory)
+
+
+def test_a_directory_without_a_manifest_is_not_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"manifest\.json is missing: give the directory"):
+        Bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True])
+def test_another_format_version_is_refused_by_number(directory: Path, version: object) -> None:
+    edit_manifest(directory, lambda d: d.update(format_version=version))
+    with pytest.raises(ModelFileError, match="format version .* but this release reads 1"):
+        Bundle.load(directory)
+
+
+@pytest.mark.parametrize("text", [b"[]", b'"text"', b"null"])
+def test_a_manifest_that_is_no_object_is_refused(directory: Path, text: bytes) -> None:
+    (directory / "manifest.json").write_bytes(text)
+    with pytest.raises(ModelFileError, match="format version None"):
+        Bundle.load(directory)
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda d: d.pop("vocab_size"), "vocab_size"),
+        (lambda d: d.update(vocab_size="many"), "vocab_size"),
+        (lambda d: d["kv"].update(num_layers=1.5), "kv.num_layers"),
+        (lambda d: d["files"]["model.onnx"].update(sha256="abc"), "files.model.onnx"),
+        (lambda d: d.update(eos_token_ids=[2, None]), "eos_token_ids.1"),
+    ],
+)
+def test_a_bad_entry_of_the_manifest_is_named(
+    directory: Path, edit: Callable[[dict[str, Any]], object], named: str
+) -> None:
+    edit_manifest(directory, edit)
+    with pytest.raises(ModelFileError, match=f"'{named}'"):
+        Bundle.load(directory)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_a_manifest_must_list_the_files_that_every_bundle_has(directory: Path, name: str) -> None:
+    edit_manifest(directory, lambda d: d["files"].pop(name))
+    with pytest.raises(ModelFileError, match=f"does not list the file {name}"):
+        Bundle.load(directory)
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_a_missing_or_truncated_file_is_named_at_once(directory: Path, name: str) -> None:
+    path = directory / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelFileError, match=f"{name} has .* bytes instead of"):
+        Bundle.load(directory)
+    path.unlink()
+    with pytest.raises(ModelFileError, match=f"{name} is missing"):
+        Bundle.load(directory)
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_changed_contents_are_found_by_the_full_check(directory: Path, name: str) -> None:
+    path = directory / name
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    Bundle.load(directory)
+    with pytest.raises(ModelFileError, match=f"{name} does not match its checksum"):
+        Bundle.load(directory, verify=True)
+
+
+def test_a_manifest_cut_at_any_byte_gives_one_clear_sentence(directory: Path) -> None:
+    path = directory / "manifest.json"
+    whole = path.read_bytes().rstrip()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ModelFileError, match=r"manifest\.json .*: export the bundle again"):
+            Bundle.load(directory)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(key=st.sampled_from(list(Manifest.__dataclass_fields__)), value=JSON)
+def test_no_value_of_any_entry_does_more_than_be_refused(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: object
+) -> None:
+    directory = tmp_path_factory.mktemp("bundle")
+    (directory / "manifest.json").write_text(json.dumps({"format_version": 1, key: value}))
+    with pytest.raises(ModelFileError):
+        Bundle.load(directory)
+
+
+def test_a_fingerprint_is_known() -> None:
+    # Computed with sha256sum over: [[0,"a"],[1,"\u00e9"]]
+    expected = "v1:a274c759972757f01c0206e6c760cc068418ae9206d8599c58708a6113987a79"
+    assert tokenizer_fingerprint({"é": 1, "a": 0}) == expected
+
+
+@given(st.dictionaries(st.text(), st.integers(0, 1000), min_size=1))
+def test_a_fingerprint_depends_on_the_pairs_and_not_on_their_order(
+    vocabulary: dict[str, int],
+) -> None:
+    backwards = dict(reversed(vocabulary.items()))
+    assert tokenizer_fingerprint(vocabulary) == tokenizer_fingerprint(backwards)
+    token = next(iter(vocabulary))
+    changed = {**vocabulary, token: vocabulary[token] + 1}
+    assert tokenizer_fingerprint(vocabulary) != tokenizer_fingerprint(changed)

@@ -1,0 +1,166 @@
+"""The ONNX language model: caches that grow, shrink and stay apart."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tiny_models import write_tiny_model
+
+from outrider_common.bundle import Bundle
+from outrider_common.errors import ConfigError, InvalidPromptError, ModelFileError
+from outrider_edge.onnx_model import OnnxModel
+from outrider_export import Scheme, export_bundle
+
+VOCAB_SIZE = 300
+LONGEST = 600  # beyond the first capacity of a cache, and beyond its double
+TEXT = np.random.default_rng(0).integers(0, VOCAB_SIZE, LONGEST).tolist()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("tiny")
+    source = write_tiny_model(folder / "model", max_position_embeddings=LONGEST)
+    return export_bundle(source, folder / "bundle", scheme=Scheme.NONE)
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Bundle) -> OnnxModel:
+    return OnnxModel(bundle)
+
+
+@pytest.fixture(scope="module")
+def expected(model: OnnxModel) -> NDArray[np.float32]:
+    """The logits of the whole text in one pass."""
+    return model.new_sequence().forward(TEXT)
+
+
+def assert_same(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_a_text_in_pieces_gives_the_logits_of_the_whole(
+    model: OnnxModel, expected: NDArray[np.float32]
+) -> None:
+    sequence = model.new_sequence()
+    for start, stop in ((0, 1), (1, 2), (2, 250), (250, 257), (257, 599), (599, 600)):
+        assert_same(sequence.forward(TEXT[start:stop]), expected[start:stop])
+        assert sequence.length == stop
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, LONGEST), st.integers(1, 40)), min_size=1, max_size=8))
+def test_whatever_was_guessed_and_truncated_leaves_no_trace(
+    model: OnnxModel, expected: NDArray[np.float32], moves: list[tuple[int, int]]
+) -> None:
+    sequence = model.new_sequence()
+    for keep, num_wrong in moves:
+        sequence.truncate(min(keep, sequence.length))
+        start = sequence.length
+        right = TEXT[start : start + 60]
+        if right:
+            assert_same(sequence.forward(right), expected[start : start + 60])
+        end = sequence.length
+        wrong = [(token + 1) % VOCAB_SIZE for token in TEXT[end : end + num_wrong]]
+        if wrong:
+            sequence.forward(wrong)
+            sequence.truncate(end)
+
+
+def test_sequences_of_one_model_do_not_touch_each_other(
+    model: OnnxModel, expected: NDArray[np.float32]
+) -> None:
+    first, second = model.new_sequence(), model.new_sequence()
+    first.forward(TEXT[:20])
+    second.forward(TEXT[100:130])
+    assert_same(first.forward(TEXT[20:30]), expected[20:30])
+
+
+def test_only_the_wanted_logits_are_computed(
+    model: OnnxModel, expected: NDArray[np.float32]
+) -> None:
+    sequence = model.new_sequence()
+    assert_same(sequence.forward(TEXT[:50], num_logits=1), expected[49:50])
+    assert sequence.forward(TEXT[50:60], num_logits=0).shape == (0, VOCAB_SIZE)
+    assert_same(sequence.forward(TEXT[60:62], num_logits=9), expected[60:62])
+
+
+def test_logits_are_the_callers_to_keep(model: OnnxModel) -> None:
+    sequence = model.new_sequence()
+    first = sequence.forward([1])
+    copy = first.copy()
+    sequence.forward([2])
+    np.testing.assert_array_equal(first, copy)
+
+
+def test_a_text_may_fill_every_position_and_not_one_more(bundle: Bundle) -> None:
+    model = OnnxModel(bundle, max_positions=10)
+    assert model.max_positions == 10
+    sequence = model.new_sequence()
+    sequence.forward(TEXT[:10])
+    with pytest.raises(InvalidPromptError, match="11 tokens do not fit into .* 10 positions"):
+        sequence.forward([1])
+    assert sequence.length == 10
+
+
+@pytest.mark.parametrize("token", [-1, VOCAB_SIZE])
+def test_a_token_outside_the_vocabulary_is_refused(model: OnnxModel, token: int) -> None:
+    with pytest.raises(InvalidPromptError, match=f"vocabulary of {VOCAB_SIZE}"):
+        model.new_sequence().forward([1, token])
+
+
+def test_nothing_cannot_be_computed(model: OnnxModel) -> None:
+    with pytest.raises(InvalidPromptError, match="at least one"):
+        model.new_sequence().forward([])
+
+
+@pytest.mark.parametrize("length", [-1, 4])
+def test_a_sequence_cannot_be_truncated_to_what_it_is_not(model: OnnxModel, length: int) -> None:
+    sequence = model.new_sequence()
+    sequence.forward([1, 2, 3])
+    with pytest.raises(ValueError, match="cannot truncate 3"):
+        sequence.truncate(length)
+
+
+def test_memory_is_proportional_to_the_text(model: OnnxModel) -> None:
+    sequence = model.new_sequence()
+    sequence.forward(TEXT[:5])
+    small = sequence.cache_bytes
+    sequence.forward(TEXT[5:400])
+    per_token = 2 * 2 * 2 * 16 * 4  # keys and values, layers, KV heads, head size, bytes
+    assert small == 256 * per_token
+    assert sequence.cache_bytes == 512 * per_token
+
+
+@pytest.mark.parametrize("limit", [0, LONGEST + 1])
+def test_a_limit_that_the_graph_cannot_keep_is_refused(bundle: Bundle, limit: int) -> None:
+    with pytest.raises(ConfigError, match=f"max_positions is {limit}"):
+        OnnxModel(bundle, max_positions=limit)
+
+
+def test_no_threads_are_too_few(bundle: Bundle) -> None:
+    with pytest.raises(ConfigError, match="num_threads is 0"):
+        OnnxModel(bundle, num_threads=0)
+
+
+def test_a_graph_that_is_none_is_refused_by_name(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"nonsense")
+    with pytest.raises(ModelFileError, match=r"cannot load .*model\.onnx"):
+        OnnxModel(Bundle(tmp_path, bundle.manifest))
+
+
+def test_the_edge_runs_a_bundle_without_the_libraries_that_made_it(bundle: Bundle) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from outrider_common.bundle import Bundle
+from outrider_edge.onnx_model import OnnxModel
+OnnxModel(Bundle.load(Path({str(bundle.path)!r}))).new_sequence().forward([1, 2])
+assert not {{"torch", "transformers", "onnx"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,225 @@
+"""The edge's session: where it drafts, what it sends, and what it makes of commits."""
+
+import random
+from collections import deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from outrider_common.errors import ProtocolViolationError
+from outrider_common.messages import Commit
+from outrider_common.records import TokenOrigin
+from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree
+from outrider_edge.proposer import CONTEXT_END, Draft
+from outrider_edge.session import DraftPoint, EdgeSession
+
+
+def a_session(prefix: tuple[int, ...] = (1, 2), **changes: int) -> EdgeSession:
+    limits = {"max_outstanding_nodes": 8, "max_depth": 4, "max_length": 100} | changes
+    return EdgeSession(prefix, **limits, clock=lambda: 0.0)
+
+
+def point(session: EdgeSession) -> DraftPoint:
+    found = session.next_point()
+    assert found is not None
+    return found
+
+
+def test_drafting_begins_at_the_end_of_the_prompt() -> None:
+    assert point(a_session()) == DraftPoint(context=(1, 2), node_id=None, max_tokens=4)
+
+
+def test_drafting_goes_on_from_the_likeliest_leaf() -> None:
+    session = a_session()
+    draft = Draft((10, 20, 21), (CONTEXT_END, CONTEXT_END, 1), (0.5, 0.6, 0.7))
+    assert session.add(point(session), draft, "lm") == 3
+    assert point(session).context == (1, 2, 10)  # 0.5 is more than 0.6 * 0.7
+
+
+def test_a_leaf_at_which_the_proposer_is_silent_is_not_asked_again() -> None:
+    session = a_session()
+    session.add(point(session), Draft(), "lm")
+    assert session.next_point() is None
+    session.receive(Commit(2, (7,), 0, num_rows=1))
+    assert point(session).context == (1, 2, 7)
+
+
+def test_drafting_stops_at_the_greatest_depth_and_goes_on_after_a_commit() -> None:
+    session = a_session(max_depth=2)
+    session.add(point(session), Draft.chain([10, 11, 12], [1, 1, 1]), "lm")
+    assert session.tree.num_outstanding == 2
+    assert session.next_point() is None
+    session.receive(Commit(2, (10,), 1, num_rows=3))
+    assert point(session).context == (1, 2, 10, 11)
+
+
+def test_drafting_never_exceeds_the_verifiers_limit() -> None:
+    session = a_session(max_outstanding_nodes=3)
+    star = Draft((10, 11, 12, 13), (CONTEXT_END,) * 4, (0.1,) * 4)
+    assert session.add(point(session), star, "lm") == 3
+    assert session.next_point() is None
+
+
+def test_the_last_position_of_the_text_is_left_to_the_verifier() -> None:
+    session = a_session(max_length=4)
+    session.add(point(session), Draft.chain([10, 11], [1, 1]), "lm")
+    assert session.tree.num_outstanding == 1
+    assert session.next_point() is None
+
+
+def test_new_nodes_are_sent_once_with_rising_ids() -> None:
+    session = a_session()
+    session.add(point(session), Draft.chain([10, 11], [1, 1]), "lm")
+    assert session.take_unsent() == [
+        DraftNode(1, 10, AtPosition(1)),
+        DraftNode(2, 11, AtNode(1)),
+    ]
+    assert session.take_unsent() == []
+
+
+def test_overtaken_nodes_are_not_sent_and_their_children_still_make_sense() -> None:
+    session = a_session()
+    session.add(point(session), Draft.chain([10, 11], [1, 1]), "lm")
+    session.receive(Commit(2, (10,), 0, num_rows=1))
+    assert session.take_unsent() == [DraftNode(2, 11, AtPosition(2))]
+
+
+def test_a_draft_made_while_a_commit_confirmed_its_beginning_goes_on_behind_it() -> None:
+    session = a_session()
+    asked = point(session)
+    session.receive(Commit(2, (10,), 0, num_rows=1))
+    assert session.add(asked, Draft.chain([10, 11], [1, 1]), "lm") == 1
+    assert session.take_unsent() == [DraftNode(1, 11, AtPosition(2))]
+
+
+def test_a_draft_made_while_a_commit_refuted_its_beginning_is_dropped() -> None:
+    session = a_session()
+    asked = point(session)
+    session.receive(Commit(2, (99,), 0, num_rows=1))
+    assert session.add(asked, Draft.chain([10, 11], [1, 1]), "lm") == 0
+    assert session.take_unsent() == []
+
+
+def test_a_draft_below_a_pruned_node_is_dropped() -> None:
+    session = a_session()
+    session.add(point(session), Draft.chain([10], [1]), "lm")
+    asked = point(session)
+    session.receive(Commit(2, (99,), 0, is_correction=True, num_rows=2))
+    assert session.add(asked, Draft.chain([11], [1]), "lm") == 0
+
+
+def test_a_guess_that_is_there_already_is_not_sent_twice() -> None:
+    session = a_session()
+    asked = point(session)
+    assert session.add(asked, Draft.chain([10], [1]), "lm") == 1
+    assert session.add(asked, Draft.chain([10, 11], [1, 1]), "lm") == 1
+    assert [node.token for node in session.take_unsent()] == [10, 11]
+
+
+def test_records_say_where_each_token_came_from() -> None:
+    session = a_session()
+    session.add(point(session), Draft.chain([10, 11], [0.5, 0.5]), "lm")
+    first = session.receive(Commit(2, (10, 99), 1, is_correction=True, num_rows=3))
+    second = session.receive(Commit(4, (5,), 0, num_rows=1))
+    origins = [record.origin for record in (*first, *second)]
+    assert origins == [TokenOrigin.DRAFTED, TokenOrigin.CORRECTED, TokenOrigin.HEDGED]
+    assert [record.position for record in (*first, *second)] == [2, 3, 4]
+    assert [record.proposer for record in first] == ["lm", None]
+    assert [record.pass_index for record in (*first, *second)] == [0, 0, 1]
+
+
+def test_a_commit_that_contradicts_the_text_is_refused() -> None:
+    session = a_session()
+    with pytest.raises(ProtocolViolationError):
+        session.receive(Commit(1, (3,), 0))
+
+
+class History:
+    """A session, its verifier and the network between them, driven at random."""
+
+    def __init__(self, seed: int, max_outstanding: int, max_depth: int) -> None:
+        self.random = random.Random(seed)
+        self.limit = max_outstanding
+        self.text = [0, *(self.random.randrange(3) for _ in range(60))]
+        self.edge = a_session(
+            (0,), max_outstanding_nodes=max_outstanding, max_depth=max_depth, max_length=60
+        )
+        self.cloud = SpeculationTree((0,))
+        self.up: deque[list[DraftNode]] = deque()
+        self.down: deque[Commit] = deque()
+        self.asked: DraftPoint | None = None
+
+    def step(self) -> None:
+        self.random.choice(
+            [self.ask, self.answer, self.send, self.arrive, self.verify, self.hear]
+        )()
+
+    def ask(self) -> None:
+        if self.asked is None:
+            self.asked = self.edge.next_point()
+
+    def answer(self) -> None:
+        """The proposer comes back, perhaps long after it was asked."""
+        if self.asked is None:
+            return
+        length = self.random.randrange(5)
+        parents = [self.random.randrange(-1, i) for i in range(length)]
+        tokens = [self.random.randrange(3) for _ in range(length)]
+        draft = Draft(tuple(tokens), tuple(parents), (0.5,) * length)
+        self.edge.add(self.asked, draft, "random")
+        self.asked = None
+
+    def send(self) -> None:
+        if nodes := self.edge.take_unsent():
+            self.up.append(nodes)
+
+    def arrive(self) -> None:
+        if self.up:
+            nodes = self.up.popleft()
+            assert self.cloud.num_outstanding + len(nodes) <= self.limit
+            self.cloud.extend(nodes)
+
+    def verify(self) -> None:
+        start = self.cloud.num_committed
+        if start >= 59:
+            return
+        node = self.cloud.frontier
+        tokens: list[int] = []
+        while start + len(tokens) < 59:
+            token = self.text[start + len(tokens)]
+            tokens.append(token)
+            child = node.children.get(token)
+            if child is None:
+                break
+            node = child
+        accepted = sum(c.node_id is not None for c in self.cloud.commit(start, tokens))
+        self.down.append(Commit(start, tuple(tokens), accepted, num_rows=1))
+
+    def hear(self) -> None:
+        if self.down:
+            self.edge.receive(self.down.popleft())
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 10**9),
+    max_outstanding=st.integers(1, 9),
+    max_depth=st.integers(1, 6),
+)
+def test_in_any_history_the_text_is_the_targets_and_the_limits_hold(
+    seed: int, max_outstanding: int, max_depth: int
+) -> None:
+    history = History(seed, max_outstanding, max_depth)
+    for _ in range(300):
+        history.step()
+        tree = history.edge.tree
+        assert list(tree.tokens) == history.text[: tree.num_committed]
+        assert tree.num_outstanding <= max_outstanding
+        for node in tree.nodes():
+            assert node.position - tree.frontier.position <= max_depth
+        for node in history.cloud.nodes():  # every node that arrived means the same on both sides
+            twin = tree.find(node.ids[0])
+            assert twin is not None
+            assert twin.token == node.token
+            assert twin.position == node.position

@@ -1,0 +1,160 @@
+"""The promise, on the real model over the real gRPC stack: the text is the target's own.
+
+Greedy answers equal Transformers' `generate`; sampled answers equal plain decoding, one token at a
+time, with the same seed; for every proposer, one that drafts garbage and one that drafts nothing
+included.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import OpenEdge
+from prompts import one_of_each_task
+
+from outrider_cloud.target import Rows
+from outrider_cloud.torch_target import TorchTarget
+from outrider_common.acceptance import exact_token
+from outrider_common.records import TokenOrigin
+from outrider_common.sampling import SamplingParams
+from outrider_edge.generation import GenerationRequest, GenerationResult
+from outrider_edge.runtime import EdgeRuntime
+from outrider_edge.tokenizer import EdgeTokenizer
+
+NUM_TOKENS = 40
+PROPOSERS = [("none",), ("garbage",), ("retrieval",), ("lm",), ("retrieval", "lm")]
+SEEDS = (1, 2**63 + 11)
+PROMPTS = one_of_each_task()
+SAMPLED_TASKS = ("qa", "math_reasoning")
+
+pytestmark = pytest.mark.slow
+
+
+def sampled(seed: int) -> SamplingParams:
+    return SamplingParams(temperature=0.8, top_p=0.95, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def target(smollm2_dir: Path) -> TorchTarget:
+    return TorchTarget.load(smollm2_dir)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2_dir: Path) -> EdgeTokenizer:
+    return EdgeTokenizer.load(smollm2_dir)
+
+
+@pytest.fixture(scope="module")
+def encoded(tokenizer: EdgeTokenizer) -> dict[str, tuple[int, ...]]:
+    return {
+        task: tuple(tokenizer.encode_chat([{"role": "user", "content": prompt}]))
+        for task, prompt in PROMPTS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def greedy_answers(
+    target: TorchTarget, encoded: dict[str, tuple[int, ...]]
+) -> dict[str, list[int]]:
+    """What Transformers' own `generate` writes."""
+    answers = {}
+    for task, prompt in encoded.items():
+        output = target.model.generate(
+            torch.tensor([prompt]), max_new_tokens=NUM_TOKENS, do_sample=False
+        )
+        answers[task] = output[0, len(prompt) :].tolist()
+    return answers
+
+
+@pytest.fixture(scope="module")
+def sampled_answers(
+    target: TorchTarget, encoded: dict[str, tuple[int, ...]]
+) -> dict[tuple[str, int], list[int]]:
+    """What plain decoding writes: one row a pass, the same noise."""
+    return {
+        (task, seed): decode_plainly(target, encoded[task], sampled(seed))
+        for task in SAMPLED_TASKS
+        for seed in SEEDS
+    }
+
+
+def decode_plainly(
+    target: TorchTarget, prompt: tuple[int, ...], sampling: SamplingParams
+) -> list[int]:
+    sequence = target.new_sequence()
+    fed: tuple[int, ...] = prompt
+    answer: list[int] = []
+    while len(answer) < NUM_TOKENS:
+        logits = sequence.forward(Rows.chain(fed, first_logits_row=len(fed) - 1))[0]
+        sequence.keep(range(len(fed)))
+        token = exact_token(logits, sampling, len(prompt) + len(answer), prompt, answer)
+        answer.append(token)
+        fed = (token,)
+        if token in target.eos_token_ids:
+            break
+    return answer
+
+
+async def generate(
+    edge: EdgeRuntime, prompt: tuple[int, ...], sampling: SamplingParams
+) -> GenerationResult:
+    request = GenerationRequest(prompt=prompt, max_tokens=NUM_TOKENS, sampling=sampling)
+    return await edge.generate(request, lambda _record: None)
+
+
+@pytest.mark.parametrize("proposers", PROPOSERS, ids="+".join)
+async def test_greedy_text_is_what_transformers_generates(
+    proposers: tuple[str, ...],
+    open_edge: OpenEdge,
+    encoded: dict[str, tuple[int, ...]],
+    greedy_answers: dict[str, list[int]],
+) -> None:
+    async with open_edge(*proposers) as edge:
+        for task, prompt in encoded.items():
+            result = await generate(edge, prompt, SamplingParams())
+            assert list(result.tokens) == greedy_answers[task], task
+
+
+@pytest.mark.parametrize("proposers", PROPOSERS, ids="+".join)
+async def test_sampled_text_is_what_plain_decoding_gives_with_the_same_seed(
+    proposers: tuple[str, ...],
+    open_edge: OpenEdge,
+    encoded: dict[str, tuple[int, ...]],
+    sampled_answers: dict[tuple[str, int], list[int]],
+) -> None:
+    async with open_edge(*proposers) as edge:
+        for (task, seed), expected in sampled_answers.items():
+            result = await generate(edge, encoded[task], sampled(seed))
+            assert list(result.tokens) == expected, (task, seed)
+
+
+def test_the_seeds_give_different_texts(sampled_answers: dict[tuple[str, int], list[int]]) -> None:
+    for task in SAMPLED_TASKS:
+        assert sampled_answers[task, SEEDS[0]] != sampled_answers[task, SEEDS[1]]
+
+
+async def test_the_drafter_really_drafts(
+    open_edge: OpenEdge, encoded: dict[str, tuple[int, ...]]
+) -> None:
+    async with open_edge("lm") as edge:
+        result = await generate(edge, encoded["math_reasoning"], SamplingParams())
+    drafted = [record for record in result.records if record.origin is TokenOrigin.DRAFTED]
+    assert len(drafted) > NUM_TOKENS // 3
+    assert result.stats.num_passes < len(result.records)
+    assert all(record.drafted_at_s is not None for record in drafted)
+
+
+async def test_two_generations_at_once_do_not_disturb_each_other(
+    open_edge: OpenEdge,
+    encoded: dict[str, tuple[int, ...]],
+    greedy_answers: dict[str, list[int]],
+) -> None:
+    import asyncio
+
+    async with open_edge("lm") as edge:
+        tasks = ("qa", "translation", "math_reasoning")
+        results = await asyncio.gather(
+            *(generate(edge, encoded[task], SamplingParams()) for task in tasks)
+        )
+    for task, result in zip(tasks, results, strict=True):
+        assert list(result.tokens) == greedy_answers[task]
