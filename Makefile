@@ -36,6 +36,7 @@ check: setup ## Format, lint, types, import rules, wire: nothing is changed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy tools
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/buf breaking proto --against $(PROTO_BASELINE)

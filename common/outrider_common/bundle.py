@@ -27,7 +27,11 @@ CHAT_TEMPLATE_FILE = "chat_template.jinja"
 INPUT_IDS = "input_ids"
 """int64 [1, rows]: the tokens to compute."""
 POSITION_IDS = "position_ids"
-"""int64 [1, rows]: the position of each token in the text, for its rotary embedding."""
+"""int64 [1, rows]: the position of each token in the text, for its rotary embedding.
+
+In a pass over an empty cache only the first counts and the others are taken to follow it: a tree
+can be computed after a prefix, not as the first pass.
+"""
 ATTENTION_BIAS = "attention_bias"
 """float32 [1, 1, rows, total]: added to the attention scores; the causal mask applies besides."""
 LAST_INDEX = "last_index"

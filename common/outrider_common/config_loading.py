@@ -166,5 +166,7 @@ def _unknown(name: str, origin: str, known: Collection[str]) -> ConfigError:
     meant = [other for other in known if other.endswith(f".{name}")] or difflib.get_close_matches(
         name, known, n=1, cutoff=0.75
     )
-    remedy = f"did you mean {meant[0]}?" if meant else "remove it; docs/configuration.md lists them all."
+    remedy = (
+        f"did you mean {meant[0]}?" if meant else "remove it; docs/configuration.md lists them all."
+    )
     return ConfigError(f"There is no setting {name} (from {origin}); {remedy}")

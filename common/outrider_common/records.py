@@ -90,8 +90,18 @@ class GenerationStats:
 
     @property
     def acceptance_rate(self) -> float:
-        """The share of the drafted tokens that became text; 0 where nothing was drafted."""
-        return _ratio(self.num_accepted_tokens, self.num_draft_tokens)
+        """How often the target agreed with a draft where there was one: the `a` of the formulas.
+
+        Drafts that hang from a wrong one are never judged and do not count; they are in
+        `wasted_fraction`. 0 where nothing was drafted.
+        """
+        return _ratio(self.num_accepted_tokens, self.num_accepted_tokens + self.num_corrections)
+
+    @property
+    def wasted_fraction(self) -> float:
+        """The share of the draft tokens sent that did not become text; 0 where none was sent."""
+        unused = self.num_draft_tokens - self.num_accepted_tokens
+        return _ratio(unused, self.num_draft_tokens)
 
     @property
     def tokens_per_pass(self) -> float:
@@ -119,6 +129,7 @@ class GenerationStats:
             "num_accepted_tokens_per_pos": list(self.num_accepted_tokens_per_pos),
             "num_tokens": self.num_tokens,
             "acceptance_rate": self.acceptance_rate,
+            "wasted_fraction": self.wasted_fraction,
             "tokens_per_pass": self.tokens_per_pass,
             "tokens_per_s": self.tokens_per_s,
             "bytes_up_per_token": self.bytes_up_per_token,

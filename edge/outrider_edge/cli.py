@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -31,6 +32,13 @@ def edge() -> None:
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the full record of every token as JSON."
 )
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Write the full record of every token to FILE as JSON, too.",
+)
+@click.option("--summary/--no-summary", default=True, help="End with a table of figures.")
 @settings_options(EdgeSettings, SamplingSettings, ModelSettings)
 def run(
     prompt: str,
@@ -38,6 +46,8 @@ def run(
     stop: tuple[str, ...],
     ignore_eos: bool,
     as_json: bool,
+    record: Path | None,
+    summary: bool,
     loaded: LoadedSettings,
 ) -> None:
     """Answer PROMPT ('-' reads it from standard input), every token marked by its origin."""
@@ -47,9 +57,13 @@ def run(
     shape = _Shape(text, raw, stop, ignore_eos)
     if as_json:
         result = asyncio.run(_generate(loaded.settings, shape, lambda _record: None))
-        click.echo(json.dumps(result_as_json(result), indent=2))
+        click.echo(result_as_json(result))
     else:
-        asyncio.run(_generate_visibly(loaded.settings, shape))
+        result = asyncio.run(_generate_visibly(loaded.settings, shape))
+        if summary:
+            print_summary(Console(), result)
+    if record is not None:
+        record.write_text(result_as_json(result) + "\n", encoding="utf-8")
 
 
 class _Shape:
@@ -88,19 +102,17 @@ async def _generate(settings: Settings, shape: _Shape, on_token: OnToken) -> Gen
         return await runtime.generate(shape.request(runtime.tokenizer, settings.sampling), on_token)
 
 
-async def _generate_visibly(settings: Settings, shape: _Shape) -> None:
-    console = Console()
-    renderer = TokenRenderer(console)
+async def _generate_visibly(settings: Settings, shape: _Shape) -> GenerationResult:
+    renderer = TokenRenderer(Console())
     renderer.legend()
 
     def show(record: TokenRecord) -> None:
         renderer.piece(record.text, record.origin)
 
     try:
-        result = await _generate(settings, shape, show)
+        return await _generate(settings, shape, show)
     finally:
         renderer.finish()
-    print_summary(console, result)
 
 
 def print_summary(console: Console, result: GenerationResult) -> None:
@@ -123,11 +135,12 @@ def print_summary(console: Console, result: GenerationResult) -> None:
     )
 
 
-def result_as_json(result: GenerationResult) -> dict[str, object]:
-    """An answer with the record of every token, for `json.dumps`."""
-    return {
+def result_as_json(result: GenerationResult) -> str:
+    """An answer with the record of every token, as JSON."""
+    document = {
         "text": result.text,
         "finish_reason": result.finish_reason.value,
         "tokens": [record.as_json() for record in result.records],
         "stats": result.stats.as_json(),
     }
+    return json.dumps(document, indent=2)

@@ -104,7 +104,7 @@ class OnnxSequence:
         self._binding = model.session.io_binding()
         self._length = 0
         self._capacity = 0
-        self._cache: Floats = np.empty((0,), np.float32)
+        self._cache: Floats = np.zeros((0,), np.float32)
         self._reserve(min(_FIRST_CAPACITY, model.max_positions))
 
     @property
@@ -190,7 +190,7 @@ class OnnxSequence:
         """Make room for `capacity` tokens, and tell the graph where."""
         kv = self._model.kv
         shape = (2 * kv.num_layers, 1, kv.num_kv_heads, capacity, kv.head_size)
-        cache = np.empty(shape, kv.dtype)
+        cache = np.zeros(shape, kv.dtype)
         if self._length:
             cache[..., : self._length, :] = self._cache[..., : self._length, :]
         names = zip(kv.input_names(), kv.output_names(), strict=True)

@@ -88,10 +88,7 @@ async def edge_runtime(settings: EdgeSettings, bundle: Bundle) -> AsyncIterator[
         MismatchError: the verifier's model has another tokenizer, or speaks another protocol.
         ModelFileError: the bundle cannot be used.
     """
-    tokenizer = EdgeTokenizer.load(
-        bundle.path,
-        {"bos_token": bundle.manifest.bos_token_id},
-    )
+    tokenizer = load_tokenizer(bundle)
     fingerprint = tokenizer_fingerprint(tokenizer.vocabulary())
     async with GrpcLink(settings.verifier, connect_timeout_s=settings.connect_timeout_s) as link:
         info = await link.model_info()
@@ -101,6 +98,13 @@ async def edge_runtime(settings: EdgeSettings, bundle: Bundle) -> AsyncIterator[
             yield EdgeRuntime(
                 tokenizer, fingerprint, factory, link, info, executor, settings.max_depth
             )
+
+
+def load_tokenizer(bundle: Bundle) -> EdgeTokenizer:
+    """The tokenizer and chat template of a bundle."""
+    manifest = bundle.manifest
+    eos = next(iter(manifest.eos_token_ids), None)
+    return EdgeTokenizer.load(bundle.path, {"bos_token": manifest.bos_token_id, "eos_token": eos})
 
 
 def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:

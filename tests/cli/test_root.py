@@ -202,19 +202,23 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-WAITING = python(
-    "import sys, time\n"
-    "from outrider import cli\n"
-    "@cli.root.command('wait')\n"
-    "def wait():\n"
-    "    print('waiting', flush=True); time.sleep(60)\n"
-    "cli.CommandGroup.get_command = lambda self, ctx, name: wait\n"
-    "sys.argv = ['outrider', 'wait']; cli.main()\n"
-)
+def outrider_doing(statement: str) -> list[str]:
+    """A process like `outrider it`, where the command `it` does what `statement` says."""
+    return python(
+        "import sys, time\n"
+        "from outrider import cli\n"
+        "@cli.root.command('it')\n"
+        "def it():\n"
+        f"    {statement}\n"
+        "cli.CommandGroup.get_command = lambda self, ctx, name: it\n"
+        "sys.argv = ['outrider', 'it']\n"
+        "cli.main()\n"
+    )
 
 
 def test_ctrl_c_ends_the_process_quietly_with_status_130() -> None:
-    with subprocess.Popen(WAITING, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    waiting = outrider_doing("print('waiting', flush=True); time.sleep(60)")
+    with subprocess.Popen(waiting, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"waiting\n"
         process.send_signal(signal.SIGINT)
@@ -223,16 +227,22 @@ def test_ctrl_c_ends_the_process_quietly_with_status_130() -> None:
     assert message.strip() == b""
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-m", "outrider", "config", "show"],
+        outrider_doing("sys.stdout.write('still in the buffer when the command has ended')"),
+    ],
+    ids=["written at once", "written at the end"],
+)
+def test_a_reader_that_goes_away_is_no_error(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as output:
-        result = subprocess.run(
-            [sys.executable, "-m", "outrider", "config", "show"],
-            stdout=output,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
+        result = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False)
     assert result.returncode == 1
     assert result.stderr == b""
 

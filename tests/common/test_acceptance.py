@@ -328,6 +328,11 @@ def test_quantised_weights_sum_to_the_total_and_are_off_by_less_than_one(
     assert np.abs(actual - ideal).max() < 1 + 1e-9
 
 
+def test_the_largest_remainders_are_rounded_up_and_zero_weights_left_out() -> None:
+    quantised = SparseDistribution.quantise([7, 8, 9, 1], [5.6, 2.7, 1.65, 0.05], total=10)
+    assert quantised == SparseDistribution((7, 8, 9), (5, 3, 2))
+
+
 def test_quantising_is_a_fixed_point() -> None:
     once = SparseDistribution.quantise([5, 3, 9], [0.5, 0.3, 0.2])
     assert SparseDistribution.quantise(once.token_ids, once.probabilities()) == once

@@ -95,6 +95,18 @@ def test_a_false_switch_is_a_given_flag() -> None:
     assert load_settings(flags={"verifier.hedge": False}).settings.verifier.hedge is False
 
 
+def test_a_flag_may_have_the_type_of_its_setting_already() -> None:
+    flags: dict[str, object] = {
+        "verifier.port": 1,
+        "edge.proposers": ("none",),
+        "models.cache_dir": Path("/models"),
+    }
+    settings = load_settings(flags=flags).settings
+    assert settings.verifier.port == 1
+    assert settings.edge.proposers == ("none",)
+    assert settings.models.cache_dir == Path("/models")
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     assert load_settings(environment={"OUTRIDER_VERIFIER_PORT": ""}).settings == Settings()
 

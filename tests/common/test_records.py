@@ -9,8 +9,9 @@ from outrider_common.records import GenerationStats, TokenOrigin, TokenRecord
 
 def test_a_generation_that_never_started_has_zero_for_every_rate() -> None:
     stats = GenerationStats()
-    rates = (stats.acceptance_rate, stats.tokens_per_pass, stats.tokens_per_s)
+    rates = (stats.acceptance_rate, stats.wasted_fraction, stats.tokens_per_pass)
     assert rates == (0.0, 0.0, 0.0)
+    assert stats.tokens_per_s == 0.0
     assert (stats.bytes_up_per_token, stats.bytes_down_per_token) == (0.0, 0.0)
 
 
@@ -24,13 +25,14 @@ def test_rates_divide_the_counters_by_what_their_names_say() -> None:
         num_accepted_tokens=6,
         num_corrections=2,
         num_hedged=4,
-        num_draft_tokens=8,
+        num_draft_tokens=10,
         num_passes=3,
         bytes_up=24,
         bytes_down=120,
         duration_s=2.0,
     )
-    assert stats.acceptance_rate == pytest.approx(0.75)
+    assert stats.acceptance_rate == pytest.approx(0.75)  # 2 of the 10 were wrong, 2 never judged
+    assert stats.wasted_fraction == pytest.approx(0.4)
     assert stats.tokens_per_pass == pytest.approx(4.0)
     assert stats.tokens_per_s == pytest.approx(6.0)
     assert stats.bytes_up_per_token == pytest.approx(2.0)

@@ -103,7 +103,7 @@ def test_a_text_may_fill_every_position_and_not_one_more(bundle: Bundle) -> None
     assert model.max_positions == 10
     sequence = model.new_sequence()
     sequence.forward(TEXT[:10])
-    with pytest.raises(InvalidPromptError, match="11 tokens do not fit into .* 10 positions"):
+    with pytest.raises(InvalidPromptError, match=r"11 tokens do not fit into .* 10 positions"):
         sequence.forward([1])
     assert sequence.length == 10
 

@@ -1,0 +1,154 @@
+"""`outrider demo`: a real answer, drafted by one process and verified by another.
+
+Runs the commands that a user would type, each as a process of its own, and compares the answer
+with what the verifier writes alone. Knows nothing of how drafting and verifying work.
+"""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from outrider_common.errors import OutriderError, UnavailableError
+from outrider_edge.render import print_table
+
+MODEL: Final = "smollm2-135m"
+QUANTISATION: Final = "int8"
+DEFAULT_PROMPT: Final = "Write a short story about a lighthouse keeper."
+
+_READY: Final = re.compile(r"Verifier ready: .* on (\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What `outrider edge run --record` wrote."""
+
+    tokens: tuple[int, ...]
+    stats: dict[str, Any]
+
+    @classmethod
+    def read(cls, file: Path) -> "Answer":
+        """Read a record file."""
+        document = json.loads(file.read_text(encoding="utf-8"))
+        return cls(tuple(token["token"] for token in document["tokens"]), document["stats"])
+
+
+@click.command(name="demo")
+@click.option("--prompt", default=DEFAULT_PROMPT, show_default=True, help="What to answer.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    help="Tokens of the answer at most.",
+)
+def demo(prompt: str, max_tokens: int) -> None:
+    """Draft and verify one answer on this machine, and compare it with the verifier alone."""
+    console = Console()
+    for arguments in (("pull", MODEL), ("export", MODEL, "--quantisation", QUANTISATION)):
+        _show(console, "models", *arguments)
+        _run("models", *arguments, has_output=False)
+    with tempfile.TemporaryDirectory() as folder, _verifier(console) as address:
+        edge = ("edge", "run", prompt, "--verifier", address, "--max-tokens", str(max_tokens))
+        drafted = Path(folder) / "drafted.json"
+        alone = Path(folder) / "alone.json"
+        with console.status("Warming up ..."):
+            _warm_up(address)
+        _show(console, *edge)
+        _run(*edge, "--no-summary", "--record", str(drafted))
+        with console.status("Measuring the cloud alone: the same prompt, nothing drafted ..."):
+            _run(*edge, "--proposers", "none", "--record", str(alone), has_output=False)
+        _report(console, Answer.read(alone), Answer.read(drafted))
+
+
+def _warm_up(address: str) -> None:
+    """Touch every page of both models once, so that neither measurement pays for it."""
+    _run("edge", "run", "Hi", "--verifier", address, "--max-tokens", "8", has_output=False)
+
+
+def _show(console: Console, *arguments: str, end: str = "") -> None:
+    """Show a command as a user would type it."""
+    line = f"$ outrider {shlex.join(arguments)}{end}"
+    console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "outrider", *arguments]
+
+
+def _run(*arguments: str, has_output: bool = True) -> None:
+    """Run one of our own commands; progress and errors are on the screen in any case."""
+    output = None if has_output else subprocess.DEVNULL
+    status = subprocess.run(_command(arguments), stdout=output, check=False).returncode
+    if status != 0:
+        raise OutriderError(
+            f"The demo stopped because 'outrider {arguments[0]} {arguments[1]}' failed with status "
+            f"{status}; what it said stands above."
+        )
+
+
+@contextmanager
+def _verifier(console: Console) -> Iterator[str]:
+    """A verifier in a process of its own on a free port; yields its address."""
+    arguments = ("verifier", "serve", "--model", MODEL, "--port", "0")
+    _show(console, *arguments, end=" &")
+    process = subprocess.Popen(_command(arguments), stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        ready = _READY.match(line)
+        if ready is None:
+            raise UnavailableError("The verifier did not start; what it said stands above.")
+        console.print(line.strip(), style="dim", markup=False, highlight=False)
+        yield ready.group(1)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _report(console: Console, alone: Answer, drafted: Answer) -> None:
+    """The table, measured in this run."""
+    rows: list[tuple[str, object, object]] = [
+        ("tokens/s", alone.stats["tokens_per_s"], drafted.stats["tokens_per_s"]),
+        ("acceptance rate", None, drafted.stats["acceptance_rate"]),
+        (
+            "committed tokens per verification pass",
+            alone.stats["tokens_per_pass"],
+            drafted.stats["tokens_per_pass"],
+        ),
+        *(
+            (f"bytes {way} per token", alone.stats[name], drafted.stats[name])
+            for way, name in (("up", "bytes_up_per_token"), ("down", "bytes_down_per_token"))
+        ),
+        ("exact: the same text as the cloud alone", None, _yes_no(alone, drafted)),
+    ]
+    console.print()
+    print_table(
+        console,
+        f"{len(drafted.tokens)} tokens, one thread each for verifier and edge, loopback",
+        ("", "cloud alone", "Outrider"),
+        rows,
+    )
+    console.print(_conclusion(alone, drafted), highlight=False)
+
+
+def _conclusion(alone: Answer, drafted: Answer) -> str:
+    ratio = drafted.stats["tokens_per_s"] / max(alone.stats["tokens_per_s"], 1e-9)
+    return (
+        f"Outrider was {ratio:.2f} times as fast as the cloud alone. The drafter is an "
+        f"{QUANTISATION} copy of the target itself: a pair that shows the machinery at its best."
+    )
+
+
+def _yes_no(alone: Answer, drafted: Answer) -> str:
+    return "yes" if alone.tokens == drafted.tokens else "no"

@@ -1,0 +1,215 @@
+"""One generation over a verifier in memory: text, stops, statistics, and what may go wrong."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fake_link import FakeLink, FakeSession, an_info
+from tokenizers import Tokenizer, decoders, models
+
+from outrider_common.errors import CapacityError, UnavailableError
+from outrider_common.messages import FinishReason, GoAway, ServerEvent
+from outrider_common.records import TokenOrigin, TokenRecord
+from outrider_common.sampling import SamplingParams
+from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
+from outrider_edge.proposer import Draft
+from outrider_edge.streaming_text import IncrementalDetokenizer
+
+PROMPT = (ord("?"),)
+ANSWER = [ord(c) for c in "It rides ahead of the convoy and signals back."]
+
+
+def a_tokenizer() -> Tokenizer:
+    """One token for each byte."""
+    vocabulary = {chr(i): i for i in range(256)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+class Oracle:
+    """A proposer that knows the answer, or a fixed other one."""
+
+    def __init__(self, answer: Sequence[int] = ANSWER, at_a_time: int = 3) -> None:
+        self.text = [*PROMPT, *answer]
+        self.at_a_time = at_a_time
+
+    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+        tokens = self.text[len(context) : len(context) + min(self.at_a_time, max_tokens)]
+        return Draft.chain(tokens, [0.9] * len(tokens))
+
+
+class Silent:
+    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+        return Draft()
+
+
+class Broken:
+    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+        raise RuntimeError("the model runtime fell over")
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+async def generate(
+    executor: ThreadPoolExecutor,
+    link: FakeLink,
+    proposer: Any,
+    on_token: Any = lambda _record: None,
+    **changes: Any,
+) -> GenerationResult:
+    request: dict[str, Any] = {
+        "prompt": PROMPT,
+        "max_tokens": len(ANSWER),
+        "sampling": SamplingParams(),
+    }
+    generation = Generation(
+        GenerationRequest(**(request | changes)),
+        link=link,
+        info=an_info(),
+        tokenizer_fingerprint="v1:fake",
+        proposer=proposer,
+        proposer_name="oracle",
+        detokenizer=IncrementalDetokenizer(a_tokenizer()),
+        executor=executor,
+        max_depth=8,
+        on_token=on_token,
+    )
+    return await generation.run()
+
+
+@pytest.mark.parametrize("proposer", [Oracle(), Oracle([1] * 50), Silent(), Broken()])
+async def test_the_answer_does_not_depend_on_the_proposer(
+    executor: ThreadPoolExecutor, proposer: Any
+) -> None:
+    result = await generate(executor, FakeLink(ANSWER), proposer)
+    assert result.text == "It rides ahead of the convoy and signals back."
+    assert result.tokens == tuple(ANSWER)
+    assert result.finish_reason is FinishReason.LENGTH
+
+
+async def test_good_drafts_are_sent_accepted_and_counted(executor: ThreadPoolExecutor) -> None:
+    link = FakeLink(ANSWER)
+    result = await generate(executor, link, Oracle())
+    stats = result.stats
+    drafted = [record for record in result.records if record.origin is TokenOrigin.DRAFTED]
+    assert stats.num_accepted_tokens == len(drafted) > 0
+    assert stats.num_tokens == len(ANSWER)
+    assert stats.num_passes < len(ANSWER)
+    assert stats.acceptance_rate == 1.0
+    assert sum(stats.num_accepted_tokens_per_pos) == stats.num_accepted_tokens
+    assert stats.num_draft_tokens >= stats.num_accepted_tokens
+    assert (stats.bytes_up, stats.bytes_down) == (
+        link.sessions[0].bytes_up,
+        link.sessions[0].bytes_down,
+    )
+    assert all(record.proposer == "oracle" for record in drafted)
+    assert stats.time_to_first_token_s is not None
+    assert 0 < stats.time_to_first_token_s <= stats.duration_s
+
+
+async def test_tokens_are_told_as_they_are_committed(executor: ThreadPoolExecutor) -> None:
+    seen: list[TokenRecord] = []
+    result = await generate(executor, FakeLink(ANSWER), Silent(), seen.append)
+    assert tuple(seen) == result.records
+    assert "".join(record.text for record in seen) == result.text
+    times = [record.committed_at_s for record in seen]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize("proposer", [Oracle(), Silent()])
+async def test_a_stop_string_ends_the_answer_before_it_and_cancels_the_session(
+    executor: ThreadPoolExecutor, proposer: Any
+) -> None:
+    link = FakeLink(ANSWER)
+    result = await generate(executor, link, proposer, stop_strings=("convoy", "signals"))
+    assert result.text == "It rides ahead of the "
+    assert result.finish_reason is FinishReason.STOP
+    assert link.sessions[0].is_cancelled
+    assert len(result.tokens) == len("It rides ahead of the convoy")
+
+
+async def test_text_held_back_for_a_stop_string_comes_out_at_the_end(
+    executor: ThreadPoolExecutor,
+) -> None:
+    result = await generate(executor, FakeLink(ANSWER), Oracle(), stop_strings=("back.!",))
+    assert result.text.endswith("signals back.")
+
+
+async def test_a_proposer_is_asked_again_after_it_was_silent(
+    executor: ThreadPoolExecutor,
+) -> None:
+    class LateOracle(Oracle):
+        def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+            return Draft() if len(context) < 10 else super().propose(context, max_tokens)
+
+    result = await generate(executor, FakeLink(ANSWER), LateOracle())
+    assert result.stats.num_accepted_tokens > 0
+
+
+async def test_a_slow_drafter_does_not_hold_up_the_answer(executor: ThreadPoolExecutor) -> None:
+    link = FakeLink(ANSWER)
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Stuck:
+        def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+            asyncio.run_coroutine_threadsafe(done.wait(), loop).result(timeout=30)
+            return Draft()
+
+    result = await generate(executor, link, Stuck())
+    done.set()
+    assert result.tokens == tuple(ANSWER)
+
+
+async def test_the_stream_is_closed_whatever_happens(executor: ThreadPoolExecutor) -> None:
+    class Refusing(FakeSession):
+        async def receive(self) -> ServerEvent | None:
+            raise CapacityError("all sessions are taken")
+
+    link = FakeLink(ANSWER, Refusing)
+    with pytest.raises(CapacityError, match="all sessions"):
+        await generate(executor, link, Oracle())
+    assert link.sessions[0].is_closed
+
+
+async def test_an_error_in_the_middle_comes_out_as_it_is(executor: ThreadPoolExecutor) -> None:
+    class Failing(FakeSession):
+        def commit(self) -> ServerEvent | None:
+            if self.tree.num_committed > 5:
+                raise UnavailableError("the link broke")
+            return super().commit()
+
+    link = FakeLink(ANSWER, Failing)
+    with pytest.raises(UnavailableError, match="the link broke"):
+        await generate(executor, link, Oracle())
+    assert link.sessions[0].is_closed
+
+
+async def test_a_stream_that_ends_too_early_is_an_error(executor: ThreadPoolExecutor) -> None:
+    class Ending(FakeSession):
+        def commit(self) -> ServerEvent | None:
+            return None if self.tree.num_committed > 5 else super().commit()
+
+    with pytest.raises(UnavailableError, match="in the middle of the answer"):
+        await generate(executor, FakeLink(ANSWER, Ending), Oracle())
+
+
+async def test_a_go_away_does_not_end_the_answer(executor: ThreadPoolExecutor) -> None:
+    class Leaving(FakeSession):
+        has_told = False
+
+        def commit(self) -> ServerEvent | None:
+            if not self.has_told:
+                self.has_told = True
+                return GoAway("draining", 1000)
+            return super().commit()
+
+    result = await generate(executor, FakeLink(ANSWER, Leaving), Oracle())
+    assert result.tokens == tuple(ANSWER)
