@@ -109,9 +109,6 @@ class VerifierSettings(Section):
             "latecomers find their place."
         ),
     )
-    hedge: bool = Field(
-        default=True, description="Decode a session on the verifier itself while no draft is there."
-    )
 
 
 class EdgeSettings(Section):

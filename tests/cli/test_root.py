@@ -325,12 +325,12 @@ def captured(*sections: type) -> tuple[click.Command, list[LoadedSettings]]:
 
 
 def test_an_option_wins_and_is_named_as_the_origin(install: Install) -> None:
-    command, seen = captured(VerifierSettings)
+    command, seen = captured(EdgeSettings)
     install("it", command)
-    assert cli.run(["it", "--port", "5", "--no-hedge"]) == 0
-    assert seen[0].settings.verifier.port == 5
-    assert seen[0].settings.verifier.hedge is False
-    assert seen[0].origin["verifier.port"] == "--port"
+    assert cli.run(["it", "--max-depth", "5", "--no-allow-spinning"]) == 0
+    assert seen[0].settings.edge.max_depth == 5
+    assert seen[0].settings.edge.allow_spinning is False
+    assert seen[0].origin["edge.max_depth"] == "--max-depth"
 
 
 def test_options_of_several_sections_go_together(install: Install) -> None:

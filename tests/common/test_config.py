@@ -58,11 +58,11 @@ def test_a_file_wins_over_a_default_a_variable_over_a_file_and_a_flag_over_all(
     )
     verifier = loaded.settings.verifier
     assert (verifier.port, verifier.max_sessions, verifier.num_threads) == (6, 5, 3)
-    assert verifier.hedge is VerifierSettings().hedge
+    assert verifier.model == VerifierSettings().model
     assert loaded.origin["verifier.port"] == "--port"
     assert loaded.origin["verifier.max_sessions"] == "OUTRIDER_VERIFIER_MAX_SESSIONS"
     assert loaded.origin["verifier.num_threads"] == str(file)
-    assert loaded.origin["verifier.hedge"] == DEFAULT_ORIGIN
+    assert loaded.origin["verifier.model"] == DEFAULT_ORIGIN
     assert loaded.file == file
 
 
@@ -92,7 +92,7 @@ def test_a_flag_that_was_not_given_changes_nothing() -> None:
 
 
 def test_a_false_switch_is_a_given_flag() -> None:
-    assert load_settings(flags={"verifier.hedge": False}).settings.verifier.hedge is False
+    assert load_settings(flags={"edge.allow_spinning": False}).settings.edge.allow_spinning is False
 
 
 def test_a_flag_may_have_the_type_of_its_setting_already() -> None:
@@ -227,7 +227,7 @@ def test_a_section_that_is_no_table_is_an_error(tmp_path: Path) -> None:
         ("verifier.port", "65536", "an integer from 0 to 65535"),
         ("verifier.port", "http", "an integer from 0 to 65535"),
         ("verifier.host", "", "text that is not empty"),
-        ("verifier.hedge", "perhaps", "true or false"),
+        ("edge.allow_spinning", "perhaps", "true or false"),
         ("edge.verifier", "localhost", "an address of the form host:port"),
         ("edge.proposers", "lm,typo", "a list of lm, retrieval, garbage, none"),
         ("edge.proposers", "lm,lm", "each at most once"),
@@ -257,7 +257,7 @@ def test_a_bad_value_is_one_sentence_with_name_value_origin_and_what_is_allowed(
         'verifier.port = "7411"',
         "verifier.port = 7411.0",
         "verifier.num_threads = true",
-        "verifier.hedge = 1",
+        "edge.allow_spinning = 1",
         "verifier.model = 2024-01-01",
         'edge.proposers = "lm"',
         "edge.proposers = []",

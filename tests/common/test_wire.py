@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from outrider_common.acceptance import AcceptanceMode
 
 from outrider.v1 import verifier_pb2 as pb
+from outrider_common.acceptance import AcceptanceMode
 from outrider_common.errors import InvalidPromptError, ProtocolViolationError, UnsupportedError
 from outrider_common.messages import (
     Commit,

@@ -131,7 +131,7 @@ def test_weights_that_are_not_numbers_do_not_pass_the_gate(tmp_path: Path) -> No
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
     model.save_pretrained(source)
-    with pytest.raises(ParityError):
+    with pytest.raises(ParityError, match="wrong by nan"):
         export_bundle(source, tmp_path / "bundle", scheme=Scheme.NONE)
 
 

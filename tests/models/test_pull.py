@@ -14,8 +14,14 @@ import transformers
 from gguf_files import write_tiny_gguf
 
 from outrider_common.bundle import tokenizer_fingerprint
-from outrider_common.errors import ModelFileError, UnavailableError, UnknownModelError
+from outrider_common.errors import (
+    ModelFileError,
+    UnavailableError,
+    UnknownModelError,
+    UnsupportedError,
+)
 from outrider_models.catalogue import CATALOGUE, CatalogueEntry
+from outrider_models.gguf import convert_gguf
 from outrider_models.pull import pull, pull_entry
 from outrider_models.store import ModelStore, verify_checksums
 
@@ -160,3 +166,9 @@ def test_every_entry_of_the_catalogue_is_pinned_by_version_and_checksum() -> Non
         assert name == entry.name
         assert "==" in entry.requirement
         assert len(entry.wheel_sha256) == len(entry.gguf_sha256) == 64
+
+
+def test_an_architecture_that_transformers_cannot_read_is_refused(tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "odd.gguf", architecture="nonesuch")
+    with pytest.raises(UnsupportedError, match=r"cannot read the model in .*odd\.gguf"):
+        convert_gguf(tmp_path / "odd.gguf", tmp_path)
