@@ -1,10 +1,12 @@
 """Fixtures for all tests."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import running_verifier
 
 from outrider_common.log import OUR_LOGGERS
 from outrider_models.exporting import ExportRequest, export
@@ -42,3 +44,10 @@ def int8_bundle_dir(model_store: ModelStore, smollm2_dir: Path) -> Path:
     """The directory of the drafter bundle that the demo uses."""
     request = ExportRequest(model="smollm2-135m", quantisation="int8")
     return export(request, model_store, SilentProgress())
+
+
+@pytest.fixture(scope="session")
+def verifier_address(smollm2_dir: Path) -> Iterator[str]:
+    """A verifier with the real model, in a process of its own."""
+    with running_verifier([sys.executable, "-m", "outrider"], smollm2_dir) as address:
+        yield address

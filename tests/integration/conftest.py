@@ -1,37 +1,15 @@
-"""A real verifier in a process of its own, and an edge to talk to it."""
+"""An edge to talk to the real verifier."""
 
-import re
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from edges import OpenEdge
 
 from outrider_common.bundle import Bundle
 from outrider_common.config import EdgeSettings
 from outrider_edge.runtime import EdgeRuntime, edge_runtime
-
-READY = re.compile(r"Verifier ready: .* on (\S+)")
-OpenEdge = Callable[..., AbstractAsyncContextManager[EdgeRuntime]]
-
-
-@pytest.fixture(scope="session")
-def verifier_address(smollm2_dir: Path) -> Iterator[str]:
-    """`outrider verifier serve` with the real model, on a free port of loopback."""
-    arguments = ["verifier", "serve", "--port", "0", "--model", str(smollm2_dir)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "outrider", *arguments], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        ready = READY.match(process.stdout.readline())
-        assert ready is not None, "the verifier did not start"
-        yield ready.group(1)
-    finally:
-        process.terminate()
-        assert process.wait(timeout=30) == 0
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import OpenEdge
+from edges import OpenEdge
 from prompts import one_of_each_task
 
 from outrider_cloud.target import Rows

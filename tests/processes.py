@@ -1,0 +1,32 @@
+"""Verifiers as processes of their own, the way users start them."""
+
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+READY = re.compile(r"Verifier ready: .* on (\S+)")
+
+
+@contextmanager
+def running_verifier(outrider: Sequence[str | Path], model: Path) -> Iterator[str]:
+    """`outrider verifier serve` on a free port of loopback; yields its address.
+
+    Args:
+        outrider: the command, such as `[sys.executable, "-m", "outrider"]`.
+        model: the directory of the target model.
+    """
+    process = subprocess.Popen(
+        [*outrider, "verifier", "serve", "--port", "0", "--model", model],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        ready = READY.match(process.stdout.readline())
+        assert ready is not None, "the verifier did not start"
+        yield ready.group(1)
+    finally:
+        process.terminate()
+        assert process.wait(timeout=60) == 0
