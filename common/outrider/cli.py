@@ -24,7 +24,7 @@ COMMAND_GROUP: Final = "outrider.commands"
 MODULES_OF_EXTRA: Final = {
     "edge": ("onnxruntime", "tokenizers"),
     "cloud": ("torch", "transformers"),
-    "export": ("onnxruntime_genai", "onnx", "torch", "transformers"),
+    "export": ("gguf", "onnx", "torch", "transformers"),
     "mqtt": ("aiomqtt",),
 }
 """The modules by which one sees, without importing them, that an extra is installed."""

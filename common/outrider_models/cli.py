@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from outrider_common.bundle import Bundle
+from outrider_common.cli_options import settings_options
+from outrider_common.config import ModelSettings
+from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import ModelFileError
 from outrider_models.exporting import ExportRequest, export
 from outrider_models.pull import pull
@@ -43,16 +46,8 @@ class _Terminal:
         click.echo(path)
 
 
-_with_store = click.option(
-    "--cache-dir",
-    "root",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The model store; default: outrider/ under $XDG_CACHE_HOME or ~/.cache.",
-)
-
-
-def _store(root: Path | None) -> ModelStore:
-    return ModelStore(root or default_root())
+def _store(loaded: LoadedSettings) -> ModelStore:
+    return ModelStore(loaded.settings.models.cache_dir or default_root())
 
 
 @click.group(name="models")
@@ -63,11 +58,11 @@ def models() -> None:
 @models.command(name="pull")
 @click.argument("reference")
 @click.option("--force", is_flag=True, help=_FORCE_HELP)
-@_with_store
-def pull_command(reference: str, force: bool, root: Path | None) -> None:
+@settings_options(ModelSettings)
+def pull_command(reference: str, force: bool, loaded: LoadedSettings) -> None:
     """Fetch a model: a short name such as smollm2-135m, or hf:organisation/name[@revision]."""
     terminal = _Terminal()
-    terminal.conclude(pull(reference, _store(root), terminal, force=force))
+    terminal.conclude(pull(reference, _store(loaded), terminal, force=force))
 
 
 @models.command(name="export")
@@ -83,7 +78,7 @@ def pull_command(reference: str, force: bool, root: Path | None) -> None:
 @click.option("--name", help="The bundle's name; default: MODEL-QUANTISATION.")
 @click.option("--max-positions", type=click.IntRange(min=16), help="Limit the sequence length.")
 @click.option("--force", is_flag=True, help=_FORCE_HELP)
-@_with_store
+@settings_options(ModelSettings)
 def export_command(
     model: str,
     quantisation: str,
@@ -91,21 +86,21 @@ def export_command(
     name: str | None,
     max_positions: int | None,
     force: bool,
-    root: Path | None,
+    loaded: LoadedSettings,
 ) -> None:
     """Make a drafter bundle of MODEL: a name in the store, hf:organisation/name, or a directory."""
     terminal = _Terminal()
     request = ExportRequest(model, quantisation, name, max_positions)
-    store = _store(root)
+    store = _store(loaded)
     terminal.conclude(export(request, store, terminal, out=out, force=force))
 
 
 @models.command(name="list")
-@_with_store
-def list_command(root: Path | None) -> None:
+@settings_options(ModelSettings)
+def list_command(loaded: LoadedSettings) -> None:
     """Show the models and bundles in the store."""
-    table = Table("kind", "name", "size", "path")
-    for entry in _store(root).entries():
+    table = Table("kind", "name", "size", Column("path", overflow="fold"))
+    for entry in _store(loaded).entries():
         size = f"{entry.size / 1e6:.0f} MB"
         table.add_row(entry.kind.noun, entry.name, size, str(entry.path))
     Console().print(table)
@@ -113,10 +108,10 @@ def list_command(root: Path | None) -> None:
 
 @models.command(name="verify")
 @click.argument("names", nargs=-1)
-@_with_store
-def verify_command(names: tuple[str, ...], root: Path | None) -> None:
+@settings_options(ModelSettings)
+def verify_command(names: tuple[str, ...], loaded: LoadedSettings) -> None:
     """Check every file of the named models and bundles, or of all in the store."""
-    store = _store(root)
+    store = _store(loaded)
     wanted = [store.find(name) for name in names] if names else store.entries()
     faults = [fault for entry in wanted if (fault := _fault(entry))]
     if faults:
@@ -138,7 +133,7 @@ def _fault(entry: Entry) -> str | None:
 
 @models.command(name="path")
 @click.argument("name")
-@_with_store
-def path_command(name: str, root: Path | None) -> None:
+@settings_options(ModelSettings)
+def path_command(name: str, loaded: LoadedSettings) -> None:
     """Print where a model or bundle of the store is."""
-    click.echo(_store(root).find(name).path)
+    click.echo(_store(loaded).find(name).path)
