@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from outrider_cloud.kv_cache import TruncatableCache
+from outrider_cloud.loading import load_causal_lm
 from outrider_cloud.target import CACHED_TEXT, Logits, Rows
-from outrider_common.errors import ModelFileError, UnsupportedError
+from outrider_common.errors import UnsupportedError
 
 
 class TorchTarget:
@@ -27,7 +28,6 @@ class TorchTarget:
     def __init__(self, model: PreTrainedModel) -> None:
         _refuse_partial_attention(model.config)
         self.model = model
-        self.model.train(False)
 
     @classmethod
     def load(cls, directory: Path, *, num_threads: int | None = None) -> "TorchTarget":
@@ -38,22 +38,12 @@ class TorchTarget:
             num_threads: threads of this process for tensor operations; None leaves it to torch.
 
         Raises:
-            ModelFileError: the directory holds no model that Transformers can load.
+            ModelFileError: the directory holds no whole model that Transformers can load.
             UnsupportedError: the model has layers that do not attend to the whole text.
         """
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        try:
-            _refuse_partial_attention(AutoConfig.from_pretrained(directory, local_files_only=True))
-            model = AutoModelForCausalLM.from_pretrained(
-                directory, dtype=torch.float32, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelFileError(
-                f"The model in '{directory}' cannot be loaded ({_first_line(error)}); pull it "
-                "again, or give a directory with config.json and safetensors weights."
-            ) from error
-        return cls(model)
+        return cls(load_causal_lm(directory, _refuse_partial_attention))
 
     @property
     def vocab_size(self) -> int:
@@ -152,7 +142,3 @@ def _refuse_partial_attention(config: Any) -> None:
             f"{config.sliding_window} tokens; this verifier runs models whose every layer attends "
             "to the whole text."
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

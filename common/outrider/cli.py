@@ -97,6 +97,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """The entry point of the installed `outrider` script."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC's own notes are not for users
     sys.exit(run())
 
 

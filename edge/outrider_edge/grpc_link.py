@@ -6,7 +6,7 @@ Turns values into messages, and statuses into our errors. Decides nothing.
 import asyncio
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Self
 
 import grpc
 
@@ -71,7 +71,7 @@ class GrpcLink:
                 pb.GetModelInfoRequest(), timeout=self._connect_timeout_s
             )
         except grpc.aio.AioRpcError as error:
-            _raise_ours(error, self._address)
+            raise _said_by_verifier(error) or _not_reached(error, self._address) from error
         return decode_model_info(response)
 
     async def open(self, message: OpenSession, max_message_bytes: int) -> "GrpcSession":
@@ -127,7 +127,7 @@ class GrpcSession:
             try:
                 response = await self._call.read()
             except grpc.aio.AioRpcError as error:
-                _raise_ours(error, self._address)
+                raise _said_by_verifier(error) or self._lost(error) from error
             if response is grpc.aio.EOF:  # type: ignore[attr-defined]
                 return None
             self._bytes_down += response.ByteSize() + FRAMING_BYTES_PER_MESSAGE
@@ -139,19 +139,28 @@ class GrpcSession:
         """Give the stream up, whatever state it is in."""
         self._call.cancel()
 
+    def _lost(self, error: grpc.aio.AioRpcError) -> UnavailableError:
+        if self._bytes_down == 0:
+            return _not_reached(error, self._address)
+        return UnavailableError(
+            f"The verifier at {self._address} went away in the middle of the answer "
+            f"({_details(error)}); try again."
+        )
 
-def _raise_ours(error: grpc.aio.AioRpcError, address: str) -> NoReturn:
-    """Say in our words what gRPC says; what the verifier itself said is passed on."""
+
+def _said_by_verifier(error: grpc.aio.AioRpcError) -> OutriderError | None:
+    """The verifier's own error, or None where gRPC itself ended the call."""
     metadata: Any = error.trailing_metadata() or ()
     reason = dict(metadata).get(REASON_METADATA_KEY)
-    details = error.details() or error.code().name
-    if reason is not None:
-        raise error_from_wire(str(reason), details) from error
-    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        raise UnavailableError(
-            f"No verifier answers at {address} ({details}); start one with 'outrider verifier "
-            "serve', or say where it is with --verifier HOST:PORT."
-        ) from error
-    raise OutriderError(
-        f"The verifier at {address} ended the call with {error.code().name}: {details}"
-    ) from error
+    return None if reason is None else error_from_wire(str(reason), error.details() or "")
+
+
+def _not_reached(error: grpc.aio.AioRpcError, address: str) -> UnavailableError:
+    return UnavailableError(
+        f"No verifier answers at {address} ({_details(error)}); start one with 'outrider verifier "
+        "serve', or say where it is with --verifier HOST:PORT."
+    )
+
+
+def _details(error: grpc.aio.AioRpcError) -> str:
+    return (error.details() or error.code().name).rstrip(".")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from outrider_common.errors import ModelFileError, UnsupportedError
+from outrider_cloud.loading import load_causal_lm
+from outrider_common.errors import UnsupportedError
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 """The `model_type`s whose arithmetic the exported graph knows."""
@@ -148,15 +148,7 @@ def load_decoder(directory: Path, max_positions: int | None = None) -> Decoder:
         ModelFileError: the directory holds no model that Transformers can load.
         UnsupportedError: the model is not of one of `FAMILIES`, or uses a part that is not known.
     """
-    try:
-        _refuse_unknown(AutoConfig.from_pretrained(directory))
-        model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelFileError(
-            f"{directory} cannot be loaded ({str(error).strip().splitlines()[0]}): "
-            "give a directory in the Transformers format, with config.json and *.safetensors."
-        ) from error
-    return Decoder(model.eval(), max_positions)
+    return Decoder(load_causal_lm(directory, _refuse_unknown), max_positions)
 
 
 def _refuse_unknown(config: Any) -> None:

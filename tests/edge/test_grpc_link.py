@@ -1,0 +1,151 @@
+"""The edge's gRPC rim against a scripted server on the real stack."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from outrider.v1 import verifier_pb2 as pb
+from outrider.v1.verifier_pb2_grpc import (
+    VerifierServiceServicer,
+    add_VerifierServiceServicer_to_server,
+)
+from outrider_common.errors import (
+    REASON_METADATA_KEY,
+    CapacityError,
+    InvalidPromptError,
+    OutriderError,
+    UnavailableError,
+)
+from outrider_common.messages import Commit, Opened, OpenSession
+from outrider_common.sampling import SamplingParams
+from outrider_common.tree import AtNode, AtPosition, DraftNode
+from outrider_edge.grpc_link import FRAMING_BYTES_PER_MESSAGE, GrpcLink
+
+Script = Callable[[AsyncIterator[pb.SessionRequest], Any], Awaitable[None]]
+OPEN = OpenSession((1, 2, 3), 3, 10, SamplingParams(), "v1:fake")
+
+
+class Scripted(VerifierServiceServicer):
+    """Does in a session what the test says."""
+
+    script: Script
+    received: list[pb.SessionRequest]
+
+    async def GetModelInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await context.abort(
+            grpc.StatusCode.NOT_FOUND,
+            "No such prompt.",
+            trailing_metadata=((REASON_METADATA_KEY, InvalidPromptError.reason),),
+        )
+
+    async def Session(self, requests: Any, context: Any) -> None:  # noqa: N802
+        await self.script(requests, context)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[Scripted, str, grpc.aio.Server]]:
+    running = grpc.aio.server()
+    servicer = Scripted()
+    add_VerifierServiceServicer_to_server(servicer, running)
+    port = running.add_insecure_port("127.0.0.1:0")
+    await running.start()
+    yield servicer, f"127.0.0.1:{port}", running
+    await running.stop(None)
+
+
+async def an_opened(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
+    await anext(requests)
+    await context.write(pb.SessionResponse(opened=pb.Opened(session_id="s")))
+
+
+async def test_messages_and_their_bytes_go_both_ways(server: Any) -> None:
+    servicer, address, _ = server
+    received: list[pb.SessionRequest] = []
+
+    async def script(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
+        await an_opened(requests, context)
+        received.append(await anext(requests))
+        await context.write(pb.SessionResponse(commit=pb.Commit(start=3, tokens=[7])))
+
+    servicer.script = script
+    async with GrpcLink(address) as link:
+        session = await link.open(OPEN, 4096)
+        assert isinstance(await session.receive(), Opened)
+        await session.extend([DraftNode(1, 7, AtPosition(2)), DraftNode(2, 8, AtNode(1))])
+        assert await session.receive() == Commit(3, (7,), 0)
+        assert await session.receive() is None
+        assert list(received[0].extend.tokens) == [7, 8]
+        assert session.bytes_up > received[0].ByteSize() + 2 * FRAMING_BYTES_PER_MESSAGE
+        assert session.bytes_down > 2 * FRAMING_BYTES_PER_MESSAGE
+
+
+async def test_an_error_of_the_verifier_comes_out_as_the_same_error(server: Any) -> None:
+    servicer, address, _ = server
+
+    async def script(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
+        await context.abort(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "All sessions are taken.",
+            trailing_metadata=((REASON_METADATA_KEY, CapacityError.reason),),
+        )
+
+    servicer.script = script
+    async with GrpcLink(address) as link:
+        session = await link.open(OPEN, 4096)
+        with pytest.raises(CapacityError, match="All sessions are taken"):
+            await session.receive()
+        with pytest.raises(InvalidPromptError, match="No such prompt"):
+            await link.model_info()
+
+
+async def test_an_error_of_a_later_version_is_still_an_error(server: Any) -> None:
+    servicer, address, _ = server
+
+    async def script(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
+        metadata = ((REASON_METADATA_KEY, "FROM_THE_FUTURE"),)
+        await context.abort(grpc.StatusCode.ABORTED, "Later.", trailing_metadata=metadata)
+
+    servicer.script = script
+    async with GrpcLink(address) as link:
+        session = await link.open(OPEN, 4096)
+        with pytest.raises(OutriderError, match=r"Later\."):
+            await session.receive()
+
+
+async def test_a_verifier_that_goes_away_in_the_middle_is_unavailable(server: Any) -> None:
+    servicer, address, running = server
+
+    async def script(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
+        await an_opened(requests, context)
+        await asyncio.sleep(60)
+
+    servicer.script = script
+    async with GrpcLink(address) as link:
+        session = await link.open(OPEN, 4096)
+        assert isinstance(await session.receive(), Opened)
+        await running.stop(None)
+        with pytest.raises(UnavailableError, match="in the middle of the answer"):
+            await session.receive()
+        await session.extend([DraftNode(1, 7, AtPosition(2))])  # lost, without an error
+
+
+async def test_an_address_where_nobody_listens_is_named() -> None:
+    async with GrpcLink("127.0.0.1:1", connect_timeout_s=2) as link:
+        with pytest.raises(UnavailableError, match=r"No verifier answers at 127\.0\.0\.1:1"):
+            await link.model_info()
+        session = await link.open(OPEN, 4096)
+        with pytest.raises(UnavailableError, match="No verifier answers"):
+            await session.receive()
+
+
+async def test_a_server_that_is_no_verifier_is_named(server: Any) -> None:
+    running = grpc.aio.server()
+    port = running.add_insecure_port("127.0.0.1:0")
+    await running.start()
+    async with GrpcLink(f"127.0.0.1:{port}") as link:
+        with pytest.raises(UnavailableError, match=str(port)):
+            await link.model_info()
+    await running.stop(None)
