@@ -25,10 +25,10 @@ from outrider_cloud.plain_session import StepLimits
 from outrider_cloud.service import VerifierServicer
 from outrider_cloud.torch_target import TorchTarget
 from outrider_common import log
-from outrider_common.bundle import tokenizer_fingerprint
 from outrider_common.config import VerifierSettings
 from outrider_common.errors import ModelFileError, PortInUseError
 from outrider_common.messages import Limits
+from outrider_models.bundle import tokenizer_fingerprint
 
 _logger = logging.getLogger(__name__)
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from outrider_common.bundle import Bundle
 from outrider_common.cli_options import settings_options
 from outrider_common.config import ModelSettings
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import ModelFileError
+from outrider_models.bundle import Bundle
 from outrider_models.exporting import ExportRequest, export
 from outrider_models.pull import pull
 from outrider_models.store import Entry, Kind, ModelStore, default_root, verify_checksums
@@ -35,9 +36,15 @@ class _Terminal:
             self._console.print(f"{description} ...")
             yield
         else:
-            with self._console.status(f"{description} ..."):
+            with self._bar() as bar:
+                bar.add_task(f"{description} ...", total=None)
                 yield
         self._console.print(f"[green]✓[/green] {description}")
+
+    def _bar(self) -> Progress:
+        """A bar that moves while nobody knows how far the work is, and the time it has taken."""
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        return Progress(*columns, console=self._console, transient=True)
 
     def conclude(self, path: Path) -> None:
         """Print where the result is; say so if nothing had to be done for it."""

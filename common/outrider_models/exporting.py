@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from outrider_common.bundle import MANIFEST_FILE
 from outrider_common.errors import InvalidInputError
+from outrider_models.bundle import MANIFEST_FILE
 from outrider_models.directories import fill_directory
 from outrider_models.extras import needs_extra
 from outrider_models.progress import Progress

@@ -9,9 +9,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-from outrider_common.checksums import sha256_of
 from outrider_common.errors import ModelFileError, UnavailableError, UnknownModelError
 from outrider_models.catalogue import CATALOGUE, CatalogueEntry
+from outrider_models.checksums import sha256_of
 from outrider_models.gguf import convert_gguf
 from outrider_models.hub import download_snapshot
 from outrider_models.progress import Progress, SilentProgress

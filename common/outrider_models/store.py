@@ -14,8 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from outrider_common.checksums import FileRecord, check_files, record_files
 from outrider_common.errors import ModelFileError, UnknownModelError
+from outrider_models.checksums import FileRecord, check_files, record_files
 from outrider_models.directories import fill_directory
 from outrider_models.extras import needs_extra
 from outrider_models.reference import HubReference, parse_hub_reference

@@ -92,8 +92,8 @@ class _Shape:
 
 
 async def _generate(settings: Settings, shape: _Shape, on_token: OnToken) -> GenerationResult:
-    from outrider_common.bundle import Bundle
     from outrider_edge.runtime import edge_runtime  # the model runtime takes a while to import
+    from outrider_models.bundle import Bundle
     from outrider_models.store import ModelStore, default_root
 
     store = ModelStore(settings.models.cache_dir or default_root())

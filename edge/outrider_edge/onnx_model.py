@@ -10,7 +10,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from outrider_common.bundle import (
+from outrider_common.errors import ConfigError, InvalidPromptError, ModelFileError
+from outrider_models.bundle import (
     ATTENTION_BIAS,
     INPUT_IDS,
     LAST_INDEX,
@@ -21,7 +22,6 @@ from outrider_common.bundle import (
     Bundle,
     KvLayout,
 )
-from outrider_common.errors import ConfigError, InvalidPromptError, ModelFileError
 
 _FIRST_CAPACITY = 256
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from outrider_common.bundle import Bundle, tokenizer_fingerprint
 from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.errors import InvalidPromptError, MismatchError
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
@@ -22,6 +21,7 @@ from outrider_edge.proposer import DraftingTask, ProposerFactory
 from outrider_edge.retrieval import RetrievalFactory
 from outrider_edge.simple_proposers import GarbageFactory, NoneFactory
 from outrider_edge.tokenizer import EdgeTokenizer
+from outrider_models.bundle import Bundle, tokenizer_fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from tokenizers import Tokenizer
 
-from outrider_common.bundle import CHAT_TEMPLATE_FILE, TOKENIZER_FILE
 from outrider_common.errors import InvalidPromptError, ModelFileError, UnsupportedError
 from outrider_edge.chat_template import ChatTemplate, Message
 from outrider_edge.streaming_text import IncrementalDetokenizer
+from outrider_models.bundle import CHAT_TEMPLATE_FILE, TOKENIZER_FILE
 
 TOKENIZER_CONFIG_FILE: Final = "tokenizer_config.json"
 

@@ -10,7 +10,12 @@ from typing import Any
 from transformers import AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from outrider_common.bundle import (
+from outrider_common.errors import InvalidInputError, UnsupportedError
+from outrider_export.decoder import Decoder, load_decoder
+from outrider_export.graph import kv_layout, write_graph
+from outrider_export.parity import ParityGate
+from outrider_export.quantise import BITS, BLOCK_SIZE, PRECISIONS, Scheme
+from outrider_models.bundle import (
     CHAT_TEMPLATE_FILE,
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -21,12 +26,7 @@ from outrider_common.bundle import (
     QuantisationRecord,
     tokenizer_fingerprint,
 )
-from outrider_common.checksums import record_files
-from outrider_common.errors import InvalidInputError, UnsupportedError
-from outrider_export.decoder import Decoder, load_decoder
-from outrider_export.graph import kv_layout, write_graph
-from outrider_export.parity import ParityGate
-from outrider_export.quantise import BITS, BLOCK_SIZE, PRECISIONS, Scheme
+from outrider_models.checksums import record_files
 from outrider_models.directories import fill_directory
 
 _TOOLS = ("outrider", "onnx", "onnxruntime", "torch", "transformers")

@@ -2,7 +2,7 @@
 
 One GroupQueryAttention per layer keeps its KV cache in buffers that the caller owns: input and
 output of the cache may be the same memory, and a shorter length truncates it. The inputs and
-outputs are those of `outrider_common.bundle`. Knows nothing of files, tokenizers or sessions.
+outputs are those of `outrider_models.bundle`. Knows nothing of files, tokenizers or sessions.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from outrider_common.bundle import (
+from outrider_export.decoder import Architecture, Array, Decoder, DecoderLayer, Linear
+from outrider_export.quantise import BITS, BLOCK_SIZE, Method, Precision, quantise
+from outrider_models.bundle import (
     ATTENTION_BIAS,
     GRAPH_FILE,
     INPUT_IDS,
@@ -25,8 +27,6 @@ from outrider_common.bundle import (
     TOTAL_LENGTH,
     KvLayout,
 )
-from outrider_export.decoder import Architecture, Array, Decoder, DecoderLayer, Linear
-from outrider_export.quantise import BITS, BLOCK_SIZE, Method, Precision, quantise
 
 WEIGHTS_FILE = f"{GRAPH_FILE}.data"
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from outrider_common.bundle import Bundle, ParityReport
 from outrider_common.errors import ParityError
 from outrider_edge.onnx_model import OnnxModel, OnnxSequence
 from outrider_export.quantise import Scheme
+from outrider_models.bundle import Bundle, ParityReport
 
 PROBE_TEXTS = (
     "The lighthouse keeper climbed the stairs every evening at dusk. He carried a small can of "

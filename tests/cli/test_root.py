@@ -217,7 +217,9 @@ def outrider_doing(statement: str) -> list[str]:
 
 
 def test_ctrl_c_ends_the_process_quietly_with_status_130() -> None:
-    waiting = outrider_doing("print('waiting', flush=True); time.sleep(60)")
+    # A shell starts background jobs with interrupts ignored, and children inherit that.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    waiting = outrider_doing(f"{heed}; print('waiting', flush=True); time.sleep(60)")
     with subprocess.Popen(waiting, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"waiting\n"

@@ -1,5 +1,6 @@
 """A target whose next token is a fixed, irregular function of the whole text. No tensors."""
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,9 +35,10 @@ def greedy_text(
 class FakeSequence:
     """Keeps its cache as tokens, so that keeping wrong rows shows in the logits."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: threading.Event | None = None) -> None:
         self._text: list[int] = []
         self._rows: Rows | None = None
+        self._gate = gate
 
     @property
     def length(self) -> int:
@@ -45,6 +47,8 @@ class FakeSequence:
     def forward(self, rows: Rows) -> NDArray[np.float32]:
         assert self._rows is None, "keep() must come between two passes"
         self._rows = rows
+        if self._gate is not None:
+            assert self._gate.wait(30), "the test never opened the gate"
         paths: list[list[int]] = []
         for token, parent in zip(rows.tokens, rows.parents, strict=True):
             paths.append([*(paths[parent] if parent != CACHED_TEXT else []), token])
@@ -58,11 +62,14 @@ class FakeSequence:
 
 
 class FakeTarget:
+    """Its passes wait while `gate` is given and closed."""
+
     vocab_size = VOCAB_SIZE
     eos_token_ids = (EOS,)
 
-    def __init__(self, max_positions: int = 200) -> None:
+    def __init__(self, max_positions: int = 200, gate: threading.Event | None = None) -> None:
         self.max_positions = max_positions
+        self.gate = gate
 
     def new_sequence(self) -> FakeSequence:
-        return FakeSequence()
+        return FakeSequence(self.gate)

@@ -1,7 +1,9 @@
 """The service over the real gRPC stack, with a target in numpy: every message a peer may send."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -11,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
+from outrider_cloud import service
 from outrider_cloud.plain_engine import PlainEngine
 from outrider_cloud.plain_session import StepLimits
 from outrider_cloud.server import SERVICE_NAME, running_server
@@ -22,9 +25,18 @@ NAN = float("nan")
 
 
 @pytest.fixture
-async def port() -> AsyncIterator[int]:
+def gate() -> Iterator[threading.Event]:
+    """Open at first; while a test has closed it, no pass comes to an end."""
+    event = threading.Event()
+    event.set()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+async def port(gate: threading.Event) -> AsyncIterator[int]:
     engine = PlainEngine(
-        FakeTarget(),
+        FakeTarget(gate=gate),
         model="fake",
         tokenizer_fingerprint="v1:fake",
         limits=Limits(
@@ -148,9 +160,12 @@ async def test_a_drafted_session_is_the_targets_own_text(stub: Any) -> None:
     assert await answer(call) == greedy_text([1, 2, 3], 12, stop=())
 
 
-async def test_a_cancelled_session_ends_in_good_order(stub: Any) -> None:
+async def test_a_cancelled_session_ends_in_good_order(stub: Any, gate: threading.Event) -> None:
+    gate.clear()
     call = await opened(stub, max_tokens=190)
     await call.write(pb.SessionRequest(cancel=pb.Cancel()))
+    await asyncio.sleep(0.5)  # the cancellation arrives; nothing on the wire says so
+    gate.set()
     last = [response async for response in responses(call)][-1]
     assert last.commit.finish_reason == pb.FINISH_REASON_CANCELLED
     assert await call.code() is grpc.StatusCode.OK
@@ -239,8 +254,9 @@ REFUSED_LATER = [
 
 @pytest.mark.parametrize(("extend", "fault"), REFUSED_LATER)
 async def test_unfit_drafts_end_their_own_session_only(
-    stub: Any, extend: pb.Extend, fault: str
+    stub: Any, gate: threading.Event, extend: pb.Extend, fault: str
 ) -> None:
+    gate.clear()
     neighbour = await opened(stub, max_tokens=40)
     call = await opened(stub, max_tokens=190)
     await call.write(pb.SessionRequest(extend=extend))
@@ -248,11 +264,15 @@ async def test_unfit_drafts_end_their_own_session_only(
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert reason == "PROTOCOL_VIOLATION"
     assert fault in sentence
+    gate.set()
     assert await answer(neighbour) == greedy_text([1, 2, 3], 40, stop=())
 
 
 @pytest.mark.parametrize("again", [an_open(), pb.SessionRequest(prefix_part=pb.PrefixPart())])
-async def test_an_open_session_is_not_opened_again(stub: Any, again: pb.SessionRequest) -> None:
+async def test_an_open_session_is_not_opened_again(
+    stub: Any, gate: threading.Event, again: pb.SessionRequest
+) -> None:
+    gate.clear()
     call = await opened(stub, max_tokens=190)
     await call.write(again)
     code, sentence, _ = await refusal(call)
@@ -266,6 +286,17 @@ async def test_a_stream_that_ends_before_it_is_opened_is_refused(stub: Any) -> N
     assert (await refusal(call))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_an_edge_that_never_finishes_its_prefix_is_turned_away(
+    stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "OPEN_TIMEOUT_S", 0.1)
+    call = stub.Session()
+    await call.write(an_open([1], prefix_length=5, num_prompt_tokens=5))
+    code, sentence, _ = await refusal(call)
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert "was not opened within" in sentence
+
+
 async def test_a_message_above_the_announced_limit_is_refused(stub: Any) -> None:
     call = stub.Session()
     await call.write(an_open(model="x" * 3000))
@@ -275,13 +306,15 @@ async def test_a_message_above_the_announced_limit_is_refused(stub: Any) -> None
     await assert_still_serves(stub)
 
 
-async def test_a_full_verifier_turns_new_sessions_away(stub: Any) -> None:
+async def test_a_full_verifier_turns_new_sessions_away(stub: Any, gate: threading.Event) -> None:
+    gate.clear()
     running = [await opened(stub, max_tokens=190) for _ in range(3)]
     call = stub.Session()
     await call.write(an_open())
     code, sentence, reason = await refusal(call)
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CAPACITY")
     assert "3 sessions" in sentence
+    gate.set()
     for session in running:
         assert await answer(session) == greedy_text([1, 2, 3], 190, stop=())
 

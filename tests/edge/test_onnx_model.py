@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_models import write_tiny_model
 
-from outrider_common.bundle import Bundle
 from outrider_common.errors import ConfigError, InvalidPromptError, ModelFileError
 from outrider_edge.onnx_model import OnnxModel
 from outrider_export import Scheme, export_bundle
+from outrider_models.bundle import Bundle
 
 VOCAB_SIZE = 300
 LONGEST = 600  # beyond the first capacity of a cache, and beyond its double
@@ -158,7 +158,7 @@ def test_the_edge_runs_a_bundle_without_the_libraries_that_made_it(bundle: Bundl
     program = f"""
 import sys
 from pathlib import Path
-from outrider_common.bundle import Bundle
+from outrider_models.bundle import Bundle
 from outrider_edge.onnx_model import OnnxModel
 OnnxModel(Bundle.load(Path({str(bundle.path)!r}))).new_sequence().forward([1, 2])
 assert not {{"torch", "transformers", "onnx"}} & set(sys.modules)

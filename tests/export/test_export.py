@@ -11,7 +11,6 @@ import torch
 import transformers
 from tiny_models import CHAT_TEMPLATE, FAMILIES, write_tiny_model
 
-from outrider_common.bundle import Bundle, tokenizer_fingerprint
 from outrider_common.errors import (
     InvalidInputError,
     ModelFileError,
@@ -22,6 +21,7 @@ from outrider_edge.onnx_model import OnnxModel
 from outrider_export import Scheme, export_bundle
 from outrider_export.decoder import Decoder
 from outrider_export.quantise import quantise
+from outrider_models.bundle import Bundle, tokenizer_fingerprint
 
 QUANTISED = [Scheme.INT8, Scheme.INT4, Scheme.INT4_OFFSET]
 

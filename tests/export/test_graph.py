@@ -7,7 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from tiny_models import write_tiny_model
 
-from outrider_common.bundle import (
+from outrider_edge.onnx_model import OnnxModel
+from outrider_export import Scheme, export_bundle
+from outrider_models.bundle import (
     ATTENTION_BIAS,
     INPUT_IDS,
     LAST_INDEX,
@@ -17,8 +19,6 @@ from outrider_common.bundle import (
     TOTAL_LENGTH,
     Bundle,
 )
-from outrider_edge.onnx_model import OnnxModel
-from outrider_export import Scheme, export_bundle
 
 Floats = NDArray[np.float32]
 

@@ -9,8 +9,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 
-from outrider_common.bundle import Bundle, tokenizer_fingerprint
 from outrider_edge.onnx_model import OnnxModel
+from outrider_models.bundle import Bundle, tokenizer_fingerprint
 
 PROMPT = "The three primary colours are red, blue and yellow. The sky is blue because"
 

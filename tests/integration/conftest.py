@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from edges import OpenEdge
 
-from outrider_common.bundle import Bundle
 from outrider_common.config import EdgeSettings
 from outrider_edge.runtime import EdgeRuntime, edge_runtime
+from outrider_models.bundle import Bundle
 
 
 @pytest.fixture(scope="session")

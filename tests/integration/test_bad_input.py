@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from outrider_common.bundle import MANIFEST_FILE, TOKENIZER_FILE
-from outrider_common.checksums import sha256_of
+from outrider_models.bundle import MANIFEST_FILE, TOKENIZER_FILE
+from outrider_models.checksums import sha256_of
 
 pytestmark = pytest.mark.slow
 

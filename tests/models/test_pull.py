@@ -13,13 +13,13 @@ import torch
 import transformers
 from gguf_files import write_tiny_gguf
 
-from outrider_common.bundle import tokenizer_fingerprint
 from outrider_common.errors import (
     ModelFileError,
     UnavailableError,
     UnknownModelError,
     UnsupportedError,
 )
+from outrider_models.bundle import tokenizer_fingerprint
 from outrider_models.catalogue import CATALOGUE, CatalogueEntry
 from outrider_models.gguf import convert_gguf
 from outrider_models.pull import pull, pull_entry

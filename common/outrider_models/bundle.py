@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from outrider_common.checksums import FileRecord, check_files
 from outrider_common.errors import ModelFileError
+from outrider_models.checksums import FileRecord, check_files
 
 FORMAT_VERSION = 1
 """Of the manifest and of the graph's inputs and outputs."""

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider_common.checksums import (
+from outrider_common.errors import ModelFileError
+from outrider_models.checksums import (
     FileRecord,
     check_files,
     is_plain_relative,
     record_files,
     sha256_of,
 )
-from outrider_common.errors import ModelFileError
 
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider_common.bundle import (
+from outrider_common.errors import ModelFileError
+from outrider_models.bundle import (
     FORMAT_VERSION,
     Bundle,
     KvLayout,
@@ -18,8 +19,7 @@ from outrider_common.bundle import (
     QuantisationRecord,
     tokenizer_fingerprint,
 )
-from outrider_common.checksums import record_files
-from outrider_common.errors import ModelFileError
+from outrider_models.checksums import record_files
 
 CONTENTS = {
     "model.onnx": b"graph",
