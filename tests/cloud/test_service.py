@@ -278,6 +278,7 @@ async def test_an_open_session_is_not_opened_again(
     code, sentence, _ = await refusal(call)
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "open already" in sentence
+    gate.set()
 
 
 async def test_a_stream_that_ends_before_it_is_opened_is_refused(stub: Any) -> None:
