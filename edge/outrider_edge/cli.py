@@ -104,9 +104,13 @@ async def _generate(settings: Settings, shape: _Shape, on_token: OnToken) -> Gen
 
 async def _generate_visibly(settings: Settings, shape: _Shape) -> GenerationResult:
     renderer = TokenRenderer(Console())
-    renderer.legend()
+    is_first = True
 
     def show(record: TokenRecord) -> None:
+        nonlocal is_first
+        if is_first:
+            renderer.legend()
+            is_first = False
         renderer.piece(record.text, record.origin)
 
     try:
