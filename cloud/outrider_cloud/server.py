@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import add_VerifierServiceServicer_to_server
+from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.engine import Engine
-from outrider_cloud.plain_engine import PlainEngine
-from outrider_cloud.plain_session import StepLimits
+from outrider_cloud.scheduler import PackingScheduler
 from outrider_cloud.service import VerifierServicer
 from outrider_cloud.torch_target import TorchTarget
 from outrider_common import log
@@ -39,15 +39,19 @@ STOP_GRACE_S: Final = 5.0
 """How long running sessions may go on after the server was told to stop."""
 
 
-def build_engine(settings: VerifierSettings, directory: Path) -> PlainEngine:
+def build_engine(settings: VerifierSettings, directory: Path) -> BatchingEngine:
     """Load the target from a model directory and put an engine around it.
 
     Raises:
         ModelFileError: the directory is not a usable model.
     """
     target = TorchTarget.load(directory, num_threads=settings.num_threads)
-    return PlainEngine(
+    scheduler = PackingScheduler(
+        settings.rows_per_pass, settings.max_nodes_per_pass, settings.prefill_chunk_tokens
+    )
+    return BatchingEngine(
         target,
+        scheduler,
         model=settings.model,
         tokenizer_fingerprint=_fingerprint(directory),
         limits=Limits(
@@ -55,10 +59,6 @@ def build_engine(settings: VerifierSettings, directory: Path) -> PlainEngine:
             max_outstanding_nodes=settings.max_nodes_per_session,
             committed_id_window=settings.committed_id_window,
             max_sessions=settings.max_sessions,
-        ),
-        step_limits=StepLimits(
-            max_nodes=settings.max_nodes_per_pass,
-            prefill_chunk_tokens=settings.prefill_chunk_tokens,
         ),
         software_version=version("outrider"),
     )

@@ -56,20 +56,20 @@ class TargetSequence(Protocol):
 
     @property
     def length(self) -> int:
-        """How many tokens the cache holds, those of the last pass included until `keep`."""
-        ...
-
-    def forward(self, rows: Rows) -> Logits:
-        """Compute rows and add them to the cache.
-
-        Returns:
-            Logits of shape [len(rows.tokens) - rows.first_logits_row, vocab], float32.
-        """
+        """How many tokens of text the cache holds; the rows of a pass count once they are kept."""
         ...
 
     def keep(self, row_indices: Sequence[int]) -> None:
         """Of the rows of the last pass keep these as text, in this order, and drop the others."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The part of a pass that belongs to one sequence; a sequence has at most one in a pass."""
+
+    sequence: TargetSequence
+    rows: Rows
 
 
 class Target(Protocol):
@@ -92,4 +92,16 @@ class Target(Protocol):
 
     def new_sequence(self) -> TargetSequence:
         """An empty KV cache."""
+        ...
+
+    def forward(self, segments: Sequence[Segment]) -> list[Logits]:
+        """Compute the rows of several sequences in one pass.
+
+        What the rows leave in the caches counts only after `TargetSequence.keep`; until then, and
+        also after an error, another pass over the same sequence starts where the text ends.
+
+        Returns:
+            For each segment logits of shape [len(rows.tokens) - rows.first_logits_row, vocab],
+            float32.
+        """
         ...

@@ -1,37 +1,47 @@
-"""The plain target: a Transformers model, one sequence per forward pass.
+"""A target that is a Transformers model: one forward pass over the rows of many sequences.
 
-The reference that faster engines are tested against. Runs Transformers' own modelling code with a
-tree mask and explicit positions. Knows nothing of sessions or acceptance.
+Runs Transformers' own modelling code; only attention is ours (`packed_attention`). Knows nothing
+of sessions or acceptance.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from outrider_cloud.kv_cache import TruncatableCache
+from outrider_cloud.kv_cache import KvCache
 from outrider_cloud.loading import load_causal_lm
-from outrider_cloud.target import CACHED_TEXT, Logits, Rows
+from outrider_cloud.packed_attention import NAME, PackedSegment
+from outrider_cloud.packed_linear import pack_linears
+from outrider_cloud.target import Logits, Segment
 from outrider_common.errors import UnsupportedError
+
+_KNOWN_LAYERS: Final = frozenset({"full_attention", "sliding_attention"})
 
 
 class TorchTarget:
     """A causal language model from a local Hugging Face directory.
 
     Args:
-        model: the model; every layer must attend to the whole text.
+        model: of the Llama kind: every layer attends to the text or to a window of it. Its
+            attention is replaced.
+
+    Raises:
+        UnsupportedError: the model attends in a way that is not known here.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        _refuse_partial_attention(model.config)
+        _refuse_unknown_attention(model.config)
+        model.set_attn_implementation(NAME)
         self.model = model
 
     @classmethod
     def load(cls, directory: Path, *, num_threads: int | None = None) -> "TorchTarget":
-        """Load in fp32 on the CPU.
+        """Load in fp32 on the CPU, with linear layers that are fast for few rows.
 
         Args:
             directory: config and safetensors weights.
@@ -39,11 +49,13 @@ class TorchTarget:
 
         Raises:
             ModelFileError: the directory holds no whole model that Transformers can load.
-            UnsupportedError: the model has layers that do not attend to the whole text.
+            UnsupportedError: the model attends in a way that is not known here.
         """
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        return cls(load_causal_lm(directory, _refuse_partial_attention))
+        model = load_causal_lm(directory, _refuse_unknown_attention)
+        pack_linears(model)
+        return cls(model)
 
     @property
     def vocab_size(self) -> int:
@@ -64,81 +76,47 @@ class TorchTarget:
                 return (eos,) if isinstance(eos, int) else tuple(eos)
         return ()
 
-    def new_sequence(self) -> "TorchSequence":
+    def new_sequence(self) -> KvCache:
         """An empty KV cache."""
-        return TorchSequence(self.model)
-
-
-class TorchSequence:
-    """One sequence of a `TorchTarget`."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
-        self._cache = TruncatableCache(model.config.num_hidden_layers)
-        self._text_length = 0  # without the rows of the last pass
-
-    @property
-    def length(self) -> int:
-        """How many tokens the cache holds, those of the last pass included until `keep`."""
-        return self._cache.length
+        return KvCache(self.model.config.num_hidden_layers)
 
     @torch.inference_mode()
-    def forward(self, rows: Rows) -> Logits:
-        """Compute rows and add them to the cache; see `TargetSequence.forward`."""
-        self._text_length = self._cache.length
-        device = self._model.device
-        positions = torch.tensor([rows.depths()], device=device) + self._text_length
-        output = self._model(
-            input_ids=torch.tensor([rows.tokens], device=device),
-            position_ids=positions,
-            attention_mask=self._mask(rows),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=len(rows.tokens) - rows.first_logits_row,
+    def forward(self, segments: Sequence[Segment]) -> list[Logits]:
+        """Compute the rows of several sequences in one pass; see `Target.forward`."""
+        packed = _pack(segments)
+        device = self.model.device
+        positions = np.concatenate([segment.positions() for segment in packed])
+        tokens = [token for segment in packed for token in segment.rows.tokens]
+        wanted = [
+            np.arange(segment.begin + segment.rows.first_logits_row, segment.end)
+            for segment in packed
+        ]
+        output = self.model(
+            input_ids=torch.tensor([tokens], device=device),
+            position_ids=torch.from_numpy(positions)[None].to(device),
+            use_cache=False,
+            logits_to_keep=torch.from_numpy(np.concatenate(wanted)).to(device),
+            packed=packed,
         )
         logits: Logits = output.logits[0].float().cpu().numpy()
-        return logits
-
-    @torch.inference_mode()
-    def keep(self, row_indices: Sequence[int]) -> None:
-        """Of the rows of the last pass keep these as text, in this order, and drop the others."""
-        self._cache.keep(self._text_length, row_indices)
-        self._text_length = self._cache.length
-
-    def _mask(self, rows: Rows) -> torch.Tensor | None:
-        """Added to the attention scores, [1, 1, rows, text + rows]; None: nothing is hidden."""
-        num_rows = len(rows.tokens)
-        if num_rows == 1:
-            return None
-        visible = np.ones((num_rows, self._text_length + num_rows), dtype=bool)
-        visible[:, self._text_length :] = ancestry(rows.parents)
-        mask = torch.zeros(visible.shape, dtype=self._model.dtype, device=self._model.device)
-        mask.masked_fill_(
-            torch.from_numpy(~visible).to(mask.device), torch.finfo(self._model.dtype).min
-        )
-        return mask[None, None]
+        return np.split(logits, list(accumulate(map(len, wanted)))[:-1])
 
 
-def ancestry(parents: Sequence[int]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which rows each row sees: itself and its ancestors; [rows, rows] of booleans."""
-    sees = np.eye(len(parents), dtype=bool)
-    for row, parent in enumerate(parents):
-        if parent != CACHED_TEXT:
-            sees[row] |= sees[parent]
-    return sees
+def _pack(segments: Sequence[Segment]) -> list[PackedSegment]:
+    lengths = [len(segment.rows.tokens) for segment in segments]
+    begins = [0, *accumulate(lengths)][:-1]
+    packed: list[PackedSegment] = []
+    for segment, begin in zip(segments, begins, strict=True):
+        assert isinstance(segment.sequence, KvCache)  # this target made it
+        packed.append(PackedSegment(segment.sequence, segment.rows, begin))
+    return packed
 
 
-def _refuse_partial_attention(config: Any) -> None:
-    layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if layer_types != {"full_attention"}:
+def _refuse_unknown_attention(config: Any) -> None:
+    unknown = set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS
+    if unknown or getattr(config, "attn_logit_softcapping", None):
+        kinds = ", ".join(sorted(unknown)) or "capped scores"
         raise UnsupportedError(
-            f"The model type '{config.model_type}' has layers of the kinds "
-            f"{', '.join(sorted(layer_types))}; this verifier runs models whose every layer "
-            "attends to the whole text (full_attention)."
-        )
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        raise UnsupportedError(
-            f"The model type '{config.model_type}' has a sliding window of "
-            f"{config.sliding_window} tokens; this verifier runs models whose every layer attends "
-            "to the whole text."
+            f"The model type '{config.model_type}' attends in a way that is not known here "
+            f"({kinds}); choose a model of the Llama, Mistral, Qwen or Gemma 3 kind."
         )

@@ -79,6 +79,15 @@ class VerifierSettings(Section):
         le=65536,
         description="Draft nodes that one session may have outstanding: its largest credit.",
     )
+    rows_per_pass: int = Field(
+        default=128,
+        ge=1,
+        le=65536,
+        description=(
+            "Tokens, of all sessions together, that one forward pass computes at most: prompts, "
+            "draft nodes and plain decoding."
+        ),
+    )
     max_nodes_per_pass: int = Field(
         default=16,
         ge=0,
@@ -90,8 +99,8 @@ class VerifierSettings(Section):
         ge=1,
         le=65536,
         description=(
-            "Prompt tokens that one forward pass computes at most. Smaller chunks delay other "
-            "sessions less."
+            "Prompt tokens of one session that one forward pass computes at most. Smaller chunks "
+            "delay other sessions less."
         ),
     )
     max_message_bytes: int = Field(

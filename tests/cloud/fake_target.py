@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from outrider_cloud.target import CACHED_TEXT, Rows
+from outrider_cloud.target import CACHED_TEXT, Rows, Segment
 
 VOCAB_SIZE = 11
 EOS = 10
@@ -35,41 +35,52 @@ def greedy_text(
 class FakeSequence:
     """Keeps its cache as tokens, so that keeping wrong rows shows in the logits."""
 
-    def __init__(self, gate: threading.Event | None = None) -> None:
-        self._text: list[int] = []
-        self._rows: Rows | None = None
-        self._gate = gate
+    def __init__(self) -> None:
+        self.text: list[int] = []
+        self.rows = Rows((), ())
 
     @property
     def length(self) -> int:
-        return len(self._text) + (len(self._rows.tokens) if self._rows else 0)
+        return len(self.text)
 
-    def forward(self, rows: Rows) -> NDArray[np.float32]:
-        assert self._rows is None, "keep() must come between two passes"
-        self._rows = rows
-        if self._gate is not None:
-            assert self._gate.wait(30), "the test never opened the gate"
+    def logits(self, rows: Rows) -> NDArray[np.float32]:
+        self.rows = rows
         paths: list[list[int]] = []
         for token, parent in zip(rows.tokens, rows.parents, strict=True):
             paths.append([*(paths[parent] if parent != CACHED_TEXT else []), token])
         wanted = paths[rows.first_logits_row :]
-        return np.stack([logits_after([*self._text, *path]) for path in wanted])
+        return np.stack([logits_after([*self.text, *path]) for path in wanted])
 
     def keep(self, row_indices: Sequence[int]) -> None:
-        assert self._rows is not None
-        self._text += [self._rows.tokens[i] for i in row_indices]
-        self._rows = None
+        self.text += [self.rows.tokens[i] for i in row_indices]
+        self.rows = Rows((), ())
 
 
 class FakeTarget:
-    """Its passes wait while `gate` is given and closed."""
+    """Its passes wait while `gate` is given and closed, and fail if they hold `poison`."""
 
     vocab_size = VOCAB_SIZE
     eos_token_ids = (EOS,)
 
-    def __init__(self, max_positions: int = 200, gate: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        max_positions: int = 200,
+        gate: threading.Event | None = None,
+        poison: int | None = None,
+    ) -> None:
         self.max_positions = max_positions
         self.gate = gate
+        self.poison = poison
+        self.num_rows: list[int] = []  # of each pass
 
     def new_sequence(self) -> FakeSequence:
-        return FakeSequence(self.gate)
+        return FakeSequence()
+
+    def forward(self, segments: Sequence[Segment]) -> list[NDArray[np.float32]]:
+        if self.gate is not None:
+            assert self.gate.wait(30), "the test never opened the gate"
+        if any(self.poison in segment.rows.tokens for segment in segments):
+            raise MemoryError("no room")
+        self.num_rows.append(sum(len(segment.rows.tokens) for segment in segments))
+        assert len({id(segment.sequence) for segment in segments}) == len(segments)
+        return [segment.sequence.logits(segment.rows) for segment in segments]  # type: ignore[attr-defined]

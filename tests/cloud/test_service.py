@@ -14,8 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_cloud import service
-from outrider_cloud.plain_engine import PlainEngine
-from outrider_cloud.plain_session import StepLimits
+from outrider_cloud.batching_engine import BatchingEngine
+from outrider_cloud.scheduler import PackingScheduler
 from outrider_cloud.server import SERVICE_NAME, running_server
 from outrider_common.errors import REASON_METADATA_KEY, PortInUseError
 from outrider_common.messages import Limits
@@ -35,8 +35,9 @@ def gate() -> Iterator[threading.Event]:
 
 @pytest.fixture
 async def port(gate: threading.Event) -> AsyncIterator[int]:
-    engine = PlainEngine(
+    engine = BatchingEngine(
         FakeTarget(gate=gate),
+        PackingScheduler(rows_per_pass=32, max_nodes_per_session=4, prefill_chunk_tokens=16),
         model="fake",
         tokenizer_fingerprint="v1:fake",
         limits=Limits(
@@ -45,7 +46,6 @@ async def port(gate: threading.Event) -> AsyncIterator[int]:
             committed_id_window=64,
             max_sessions=3,
         ),
-        step_limits=StepLimits(max_nodes=4, prefill_chunk_tokens=16),
     )
     engine.start()
     async with running_server(engine, HOST, 0) as bound:
@@ -321,12 +321,12 @@ async def test_a_full_verifier_turns_new_sessions_away(stub: Any, gate: threadin
 
 
 async def test_a_port_in_use_is_one_clear_sentence(port: int) -> None:
-    engine = PlainEngine(
+    engine = BatchingEngine(
         FakeTarget(),
+        PackingScheduler(32, 4, 16),
         model="fake",
         tokenizer_fingerprint="v1:fake",
         limits=Limits(2048, 8, 64, 3),
-        step_limits=StepLimits(),
     )
     with pytest.raises(PortInUseError, match=f"127.0.0.1:{port}"):
         async with running_server(engine, HOST, port):

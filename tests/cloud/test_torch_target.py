@@ -1,6 +1,9 @@
 """The plain target and its KV cache, against the model's own forward."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,24 +13,37 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tiny_models import write_tiny_model
 
-from outrider_cloud.kv_cache import INITIAL_POSITIONS
-from outrider_cloud.target import CACHED_TEXT, Rows
-from outrider_cloud.torch_target import TorchTarget, ancestry
+from outrider_cloud.kv_cache import FIRST_CAPACITY
+from outrider_cloud.loading import load_causal_lm
+from outrider_cloud.packed_attention import ancestry
+from outrider_cloud.target import CACHED_TEXT, Rows, Segment
+from outrider_cloud.torch_target import TorchTarget
 from outrider_common.errors import ModelFileError, UnsupportedError
 
 TOLERANCE = 2e-5
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3"])
-def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TorchTarget:
-    return TorchTarget.load(write_tiny_model(tmp_path_factory.mktemp("model"), request.param))
+FAMILIES = ["llama", "llama_biased", "mistral_window", "qwen2", "qwen3", "gemma3"]
 
 
-def own_logits(target: TorchTarget, tokens: list[int]) -> np.ndarray:
-    """What the model's ordinary forward gives for a whole text, [len, vocab]."""
-    with torch.inference_mode():
-        logits: np.ndarray = target.model(torch.tensor([tokens])).logits[0].numpy()
-    return logits
+@dataclass(frozen=True, repr=False)
+class Pair:
+    """The target, and the same model as Transformers runs it."""
+
+    target: TorchTarget
+    reference: Any
+
+    def own_logits(self, tokens: list[int]) -> np.ndarray:
+        """What the model's ordinary forward gives for a whole text, [len, vocab]."""
+        with torch.inference_mode():
+            logits: np.ndarray = self.reference(torch.tensor([tokens])).logits[0].numpy()
+        return logits
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    directory = write_tiny_model(tmp_path_factory.mktemp("model"), request.param)
+    return Pair(TorchTarget.load(directory), load_causal_lm(directory, lambda _config: None))
 
 
 @st.composite
@@ -46,52 +62,68 @@ def path_to(rows: Rows, row: int) -> list[int]:
     return path[::-1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
-    prompt=st.lists(st.integers(0, 250), min_size=1, max_size=30),
-    passes=st.lists(st.tuples(trees(), st.integers(0, 8)), min_size=1, max_size=4),
+    prompts=st.lists(
+        st.lists(st.integers(0, 250), min_size=1, max_size=30), min_size=1, max_size=4
+    ),
+    data=st.data(),
 )
-def test_any_tree_after_any_kept_path_has_the_logits_of_the_ordinary_forward(
-    target: TorchTarget, prompt: list[int], passes: list[tuple[Rows, int]]
+def test_any_trees_of_any_sequences_in_one_pass_have_the_logits_of_the_ordinary_forward(
+    pair: Pair, prompts: list[list[int]], data: st.DataObject
 ) -> None:
-    sequence = target.new_sequence()
-    sequence.forward(Rows.chain(prompt))
-    sequence.keep(range(len(prompt)))
-    text = list(prompt)
-    for rows, choice in passes:
-        logits = sequence.forward(rows)
-        for row in range(len(rows.tokens)):
-            expected = own_logits(target, [*text, *(rows.tokens[i] for i in path_to(rows, row))])
-            np.testing.assert_allclose(logits[row], expected[-1], atol=TOLERANCE)
-        kept = path_to(rows, min(choice, len(rows.tokens) - 1))
-        sequence.keep(kept)
-        text += [rows.tokens[i] for i in kept]
-        assert sequence.length == len(text)
+    target = pair.target
+    sequences = [target.new_sequence() for _ in prompts]
+    texts: list[list[int]] = [[] for _ in prompts]
+    work = [Rows.chain(prompt) for prompt in prompts]
+    for _ in range(3):
+        segments = list(map(Segment, sequences, work))
+        for text, sequence, rows, logits in zip(
+            texts, sequences, work, target.forward(segments), strict=True
+        ):
+            for row in range(len(rows.tokens)):
+                whole = [*text, *(rows.tokens[i] for i in path_to(rows, row))]
+                np.testing.assert_allclose(
+                    logits[row], pair.own_logits(whole)[-1], atol=TOLERANCE, rtol=TOLERANCE
+                )
+            kept = path_to(rows, data.draw(st.integers(0, len(rows.tokens) - 1), label="kept"))
+            sequence.keep(kept)
+            text += [rows.tokens[i] for i in kept]
+            assert sequence.length == len(text)
+        work = [data.draw(trees(), label="tree") for _ in prompts]
 
 
-def test_a_cache_that_grows_keeps_what_it_holds(target: TorchTarget) -> None:
-    tokens = [i * 7 % 250 for i in range(3 * INITIAL_POSITIONS)]
-    sequence = target.new_sequence()
+def test_a_cache_that_grows_keeps_what_it_holds(pair: Pair) -> None:
+    tokens = [i * 7 % 250 for i in range(2 * FIRST_CAPACITY + 20)]
+    sequence = pair.target.new_sequence()
     pieces = []
     for start in range(0, len(tokens), 25):
-        piece = tokens[start : start + 25]
-        pieces.append(sequence.forward(Rows.chain(piece)))
-        sequence.keep(range(len(piece)))
-    np.testing.assert_allclose(np.concatenate(pieces), own_logits(target, tokens), atol=TOLERANCE)
+        rows = Rows.chain(tokens[start : start + 25])
+        pieces += pair.target.forward([Segment(sequence, rows)])
+        sequence.keep(range(len(rows.tokens)))
+    expected = pair.own_logits(tokens)
+    np.testing.assert_allclose(np.concatenate(pieces), expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-def test_logits_are_computed_only_where_they_are_wanted(target: TorchTarget) -> None:
-    tokens = [1, 2, 3, 4]
-    logits = target.new_sequence().forward(Rows.chain(tokens, first_logits_row=3))
-    assert logits.shape == (1, target.vocab_size)
-    np.testing.assert_allclose(logits, own_logits(target, tokens)[3:], atol=TOLERANCE)
+def test_logits_are_computed_only_where_they_are_wanted(pair: Pair) -> None:
+    target = pair.target
+    segments = [
+        Segment(target.new_sequence(), Rows.chain([1, 2, 3, 4], first_logits_row=3)),
+        Segment(target.new_sequence(), Rows.chain([5, 6], first_logits_row=0)),
+    ]
+    first, second = target.forward(segments)
+    assert first.shape == (1, target.vocab_size)
+    expected = pair.own_logits([1, 2, 3, 4])[3:]
+    np.testing.assert_allclose(first, expected, atol=TOLERANCE, rtol=TOLERANCE)
+    assert second.shape == (2, target.vocab_size)
 
 
-def test_two_sequences_do_not_share_a_cache(target: TorchTarget) -> None:
-    first, second = target.new_sequence(), target.new_sequence()
-    first.forward(Rows.chain([1, 2, 3]))
-    second.forward(Rows.chain([9, 8]))
-    assert (first.length, second.length) == (3, 2)
+def test_a_pass_that_was_not_kept_leaves_no_trace(pair: Pair) -> None:
+    sequence = pair.target.new_sequence()
+    pair.target.forward([Segment(sequence, Rows.chain([1, 2, 3]))])
+    (logits,) = pair.target.forward([Segment(sequence, Rows.chain([7, 8]))])
+    assert sequence.length == 0
+    np.testing.assert_allclose(logits, pair.own_logits([7, 8]), atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_rows_see_themselves_and_their_ancestors() -> None:
@@ -103,9 +135,13 @@ def test_depths_count_the_rows_above() -> None:
     assert Rows((5, 6, 7, 8), (CACHED_TEXT, 0, 0, 2)).depths() == [0, 1, 1, 2]
 
 
-def test_a_model_with_a_sliding_window_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match=r"'mistral'.*sliding window of 8"):
-        TorchTarget.load(write_tiny_model(tmp_path, "mistral_window", sliding_window=8))
+def test_a_model_that_attends_in_an_unknown_way_is_refused_by_name(tmp_path: Path) -> None:
+    directory = write_tiny_model(tmp_path)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config["layer_types"] = ["full_attention", "chunked_attention"]
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UnsupportedError, match=r"'llama'.*chunked_attention"):
+        TorchTarget.load(directory)
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"model_type": "no-such-type"}'])

@@ -11,9 +11,9 @@ import pytest
 import torch
 from edges import OpenEdge
 from prompts import one_of_each_task
+from transformers import DynamicCache, PreTrainedModel
 
-from outrider_cloud.target import Rows
-from outrider_cloud.torch_target import TorchTarget
+from outrider_cloud.loading import load_causal_lm
 from outrider_common.acceptance import exact_token
 from outrider_common.records import TokenOrigin
 from outrider_common.sampling import SamplingParams
@@ -35,8 +35,9 @@ def sampled(seed: int) -> SamplingParams:
 
 
 @pytest.fixture(scope="module")
-def target(smollm2_dir: Path) -> TorchTarget:
-    return TorchTarget.load(smollm2_dir)
+def model(smollm2_dir: Path) -> PreTrainedModel:
+    """The target as Transformers runs it."""
+    return load_causal_lm(smollm2_dir, lambda _config: None)
 
 
 @pytest.fixture(scope="module")
@@ -54,43 +55,42 @@ def encoded(tokenizer: EdgeTokenizer) -> dict[str, tuple[int, ...]]:
 
 @pytest.fixture(scope="module")
 def greedy_answers(
-    target: TorchTarget, encoded: dict[str, tuple[int, ...]]
+    model: PreTrainedModel, encoded: dict[str, tuple[int, ...]]
 ) -> dict[str, list[int]]:
     """What Transformers' own `generate` writes."""
     answers = {}
     for task, prompt in encoded.items():
-        output = target.model.generate(
-            torch.tensor([prompt]), max_new_tokens=NUM_TOKENS, do_sample=False
-        )
+        output = model.generate(torch.tensor([prompt]), max_new_tokens=NUM_TOKENS, do_sample=False)
         answers[task] = output[0, len(prompt) :].tolist()
     return answers
 
 
 @pytest.fixture(scope="module")
 def sampled_answers(
-    target: TorchTarget, encoded: dict[str, tuple[int, ...]]
+    model: PreTrainedModel, encoded: dict[str, tuple[int, ...]]
 ) -> dict[tuple[str, int], list[int]]:
     """What plain decoding writes: one row a pass, the same noise."""
     return {
-        (task, seed): decode_plainly(target, encoded[task], sampled(seed))
+        (task, seed): decode_plainly(model, encoded[task], sampled(seed))
         for task in SAMPLED_TASKS
         for seed in SEEDS
     }
 
 
 def decode_plainly(
-    target: TorchTarget, prompt: tuple[int, ...], sampling: SamplingParams
+    model: PreTrainedModel, prompt: tuple[int, ...], sampling: SamplingParams
 ) -> list[int]:
-    sequence = target.new_sequence()
+    cache = DynamicCache(config=model.config)
     fed: tuple[int, ...] = prompt
     answer: list[int] = []
     while len(answer) < NUM_TOKENS:
-        logits = sequence.forward(Rows.chain(fed, first_logits_row=len(fed) - 1))[0]
-        sequence.keep(range(len(fed)))
+        with torch.inference_mode():
+            output = model(torch.tensor([fed]), past_key_values=cache, logits_to_keep=1)
+        logits = output.logits[0, -1].numpy()
         token = exact_token(logits, sampling, len(prompt) + len(answer), prompt, answer)
         answer.append(token)
         fed = (token,)
-        if token in target.eos_token_ids:
+        if token == model.generation_config.eos_token_id:
             break
     return answer
 

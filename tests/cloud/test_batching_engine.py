@@ -1,17 +1,17 @@
-"""The plain engine: many sessions, each exactly the target's own text."""
+"""The engine: many sessions, each exactly the target's own text, one at a time or packed."""
 
 import random
 import threading
 
 import pytest
-from fake_target import EOS, VOCAB_SIZE, FakeSequence, FakeTarget, greedy_text
+from fake_target import EOS, VOCAB_SIZE, FakeTarget, greedy_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.engine import EngineEvent
-from outrider_cloud.plain_engine import PlainEngine
-from outrider_cloud.plain_session import PlainSession, StepLimits
-from outrider_cloud.target import Rows
+from outrider_cloud.scheduler import PackingScheduler, TurnScheduler
+from outrider_cloud.session import VerifierSession
 from outrider_common.errors import CapacityError, OutriderError, ProtocolViolationError
 from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
 from outrider_common.sampling import SamplingParams
@@ -22,13 +22,22 @@ LIMITS = Limits(
 )
 
 
-def make_engine(target: FakeTarget | None = None, chunk: int = 3) -> PlainEngine:
-    return PlainEngine(
+SCHEDULERS = {
+    "turn": lambda: TurnScheduler(max_nodes=6, prefill_chunk_tokens=3),
+    "packing": lambda: PackingScheduler(
+        rows_per_pass=17, max_nodes_per_session=6, prefill_chunk_tokens=3
+    ),
+}
+both = pytest.mark.parametrize("scheduler", SCHEDULERS)
+
+
+def make_engine(target: FakeTarget | None = None, scheduler: str = "packing") -> BatchingEngine:
+    return BatchingEngine(
         target or FakeTarget(),
+        SCHEDULERS[scheduler](),
         model="fake",
         tokenizer_fingerprint="v1:fake",
         limits=LIMITS,
-        step_limits=StepLimits(max_nodes=6, prefill_chunk_tokens=chunk),
     )
 
 
@@ -46,12 +55,12 @@ def an_open(prompt: list[int], max_tokens: int = 20, **changes: object) -> OpenS
 class Client:
     """An edge in miniature: applies commits to its own tree and drafts at random."""
 
-    def __init__(self, engine: PlainEngine, message: OpenSession, seed: int = 0) -> None:
+    def __init__(self, engine: BatchingEngine, message: OpenSession, seed: int = 0) -> None:
         self.events: list[EngineEvent] = []
         self.prompt = message.prefix
         self.tree = SpeculationTree(message.prefix)
         self.random = random.Random(seed)
-        self.session: PlainSession = engine.open(message, self.receive)
+        self.session: VerifierSession = engine.open(message, self.receive)
 
     def receive(self, event: EngineEvent) -> None:
         self.events.append(event)
@@ -82,7 +91,7 @@ class Client:
         self.session.extend([node])
 
 
-def run_to_the_end(engine: PlainEngine) -> None:
+def run_to_the_end(engine: BatchingEngine) -> None:
     for _ in range(2000):
         if not engine.step():
             return
@@ -96,6 +105,7 @@ def test_an_undrafted_session_is_the_targets_own_text() -> None:
     assert client.answer == greedy_text([1, 2, 3, 4, 5, 6, 7], 20)
 
 
+@both
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -103,9 +113,9 @@ def test_an_undrafted_session_is_the_targets_own_text() -> None:
     share_good=st.floats(0, 1),
 )
 def test_whatever_is_drafted_every_session_is_the_targets_own_text(
-    seed: int, prompts: list[list[int]], share_good: float
+    scheduler: str, seed: int, prompts: list[list[int]], share_good: float
 ) -> None:
-    engine = make_engine()
+    engine = make_engine(scheduler=scheduler)
     clients = [Client(engine, an_open(prompt), seed + i) for i, prompt in enumerate(prompts)]
     chance = random.Random(seed)
     for _ in range(1000):
@@ -214,34 +224,44 @@ def test_a_full_verifier_refuses_and_says_so() -> None:
     Client(engine, an_open([1]))
 
 
-def test_a_session_whose_pass_fails_fails_alone() -> None:
-    class Failing(FakeSequence):
-        def forward(self, rows: Rows):  # type: ignore[no-untyped-def]
-            if 8 in rows.tokens:
-                raise MemoryError("no room")
-            return super().forward(rows)
-
-    class FailingTarget(FakeTarget):
-        def new_sequence(self) -> FakeSequence:
-            return Failing()
-
-    engine = make_engine(FailingTarget())
+def test_a_session_whose_rows_make_a_pass_fail_fails_alone() -> None:
+    engine = make_engine(FakeTarget(poison=8))
     unlucky = Client(engine, an_open([8]))
-    lucky = Client(engine, an_open([1], 5, ignore_eos=True))
-    lucky.session.extend([DraftNode(1, 2, AtPosition(0))])
-    while engine.num_sessions > 1:
-        engine.step()
+    others = [Client(engine, an_open([i], 5, ignore_eos=True)) for i in (1, 3)]
+    engine.step()
     assert isinstance(unlucky.events[-1], OutriderError)
     assert "no room" not in str(unlucky.events[-1])
-    assert lucky.finish_reason is None or lucky.answer == greedy_text([1], 5, stop=())
+    assert [len(client.answer) for client in others] == [1, 1]
+    assert engine.num_sessions == 2
 
 
-def test_sessions_take_turns() -> None:
-    engine = make_engine()
+def test_a_draft_that_makes_a_pass_fail_ends_its_own_session_and_others_stay_exact() -> None:
+    engine = make_engine(FakeTarget(poison=8))
+    unlucky = Client(engine, an_open([1]))
+    lucky = Client(engine, an_open([2, 1, 2], 2, ignore_eos=True))
+    unlucky.session.extend([DraftNode(1, 8, AtPosition(0))])
+    run_to_the_end(engine)
+    assert isinstance(unlucky.events[-1], OutriderError)
+    assert lucky.answer == greedy_text([2, 1, 2], 2, stop=())
+
+
+def test_without_packing_sessions_take_turns() -> None:
+    engine = make_engine(scheduler="turn")
     clients = [Client(engine, an_open([i], ignore_eos=True)) for i in (1, 2, 3)]
     for _ in range(6):
         engine.step()
     assert [len(client.answer) for client in clients] == [2, 2, 2]
+
+
+def test_one_pass_serves_many_sessions() -> None:
+    target = FakeTarget()
+    engine = make_engine(target)
+    clients = [Client(engine, an_open([i], ignore_eos=True)) for i in (1, 2, 3)]
+    clients[0].draft(good=True)
+    for _ in range(6):
+        engine.step()
+    assert all(len(client.answer) >= 6 for client in clients)
+    assert target.num_rows == [4, 3, 3, 3, 3, 3]
 
 
 def test_the_engines_thread_serves_sessions_and_stops() -> None:

@@ -1,8 +1,8 @@
-"""One session of the plain engine: its tree, its KV cache, and its next step.
+"""One session at the verifier: its tree, its KV cache, and its part in a pass.
 
-A step is either a chunk of prefill or one verification pass. The tree may be extended from other
-threads while a pass runs; a lock guards it, and is never held during a pass. Knows nothing of
-other sessions.
+A pass does one of two things for a session: compute a chunk of its prefix, or check its drafts. The
+tree may be extended from other threads while a pass runs; a lock guards it, and is never held
+during a pass. Knows nothing of other sessions.
 """
 
 import threading
@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from outrider_cloud.engine import Sink
-from outrider_cloud.target import Logits, Rows, TargetSequence
+from outrider_cloud.scheduler import Grant, Load
+from outrider_cloud.target import Logits, Rows, Segment, TargetSequence
 from outrider_cloud.verification import Ending, PassPlan, Verdict, plan_pass, walk
 from outrider_common.acceptance import AcceptanceRule
 from outrider_common.errors import OutriderError, ProtocolViolationError
@@ -22,20 +23,20 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
-class StepLimits:
-    """How much of one session a single pass computes.
+class Work:
+    """What one pass does for one session.
 
     Attributes:
-        max_nodes: draft nodes checked at most.
-        prefill_chunk_tokens: tokens of the prefix computed at most.
+        segment: what the target computes.
+        plan: which draft nodes the rows are; None for a chunk of the prefix.
     """
 
-    max_nodes: int = 16
-    prefill_chunk_tokens: int = 256
+    segment: Segment
+    plan: PassPlan | None
 
 
-class PlainSession:
-    """A session that is verified alone.
+class VerifierSession:
+    """A session from its opening to its last commit.
 
     Args:
         session_id: a name for logs.
@@ -44,7 +45,6 @@ class PlainSession:
         rule: how the target's token is chosen.
         ending: where the generation ends.
         limits: what the edge was told.
-        step_limits: how much a pass computes.
         sink: takes the events.
         clock: seconds, monotonic.
     """
@@ -57,7 +57,6 @@ class PlainSession:
         rule: AcceptanceRule,
         ending: Ending,
         limits: Limits,
-        step_limits: StepLimits,
         sink: Sink,
         clock: Clock = time.perf_counter,
     ) -> None:
@@ -67,7 +66,6 @@ class PlainSession:
         self._rule = rule
         self._ending = ending
         self._limits = limits
-        self._step_limits = step_limits
         self._sink = sink
         self._clock = clock
         self._lock = threading.Lock()
@@ -79,6 +77,13 @@ class PlainSession:
     def session_id(self) -> str:
         """A name for logs."""
         return self._session_id
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether no more tokens are wanted."""
+        return self._cancelled
+
+    # --- called from any thread ---------------------------------------------------------------
 
     def extend(self, nodes: Sequence[DraftNode]) -> None:
         """Add draft nodes; see `EngineSession.extend`."""
@@ -96,41 +101,57 @@ class PlainSession:
         """Want no more tokens; the session ends before its next pass."""
         self._cancelled = True
 
-    def step(self) -> bool:
-        """Run one pass and tell the sink; whether the session goes on."""
-        if self._cancelled:
-            self._sink(self._cancellation())
-            return False
-        if self._num_uncached() > 1:
-            self._prefill_chunk()
+    # --- called by the engine -----------------------------------------------------------------
+
+    def load(self) -> Load:
+        """What there is to do."""
+        with self._lock:
+            num_draft_nodes = self._tree.num_outstanding
+        return Load(self._session_id, self._num_uncached(), num_draft_nodes)
+
+    def plan(self, grant: Grant) -> Work:
+        """The rows of the next pass, as far as the grant goes."""
+        if grant.prefill_tokens:
+            start = self._sequence.length
+            tokens = self._tree.tokens[start : start + grant.prefill_tokens]
+            rows = Rows.chain(tokens, first_logits_row=len(tokens) - 1)
+            return Work(Segment(self._sequence, rows), None)
+        with self._lock:
+            plan = plan_pass(self._tree, self._ending, grant.max_nodes)
+        return Work(Segment(self._sequence, plan.rows), plan)
+
+    def finish(self, work: Work, logits: Logits, began: float) -> bool:
+        """Take the logits of a pass, and tell the sink what they commit.
+
+        Args:
+            work: what was computed.
+            logits: of its rows.
+            began: when the pass began, by the session's clock.
+
+        Returns:
+            Whether the session goes on.
+        """
+        if work.plan is None:
+            self._sequence.keep(range(len(work.segment.rows.tokens)))
             return True
-        return self._verify()
+        verdict = walk(work.plan, logits, self._choose, self._tree.num_committed, self._ending)
+        self._sequence.keep(verdict.kept_rows)
+        self._sink(self._commit(work.plan, verdict, began))
+        return verdict.finish_reason is None
+
+    def end_cancelled(self) -> None:
+        """Tell the sink that the session ended because nobody wants more."""
+        start = self._tree.num_committed
+        self._sink(Commit(start, (), 0, finish_reason=FinishReason.CANCELLED))
 
     def fail(self, error: OutriderError) -> None:
         """Tell the sink that the session has failed."""
         self._sink(error)
 
+    # --- inside -------------------------------------------------------------------------------
+
     def _num_uncached(self) -> int:
         return self._tree.num_committed - self._sequence.length
-
-    def _prefill_chunk(self) -> None:
-        start = self._sequence.length
-        length = min(self._num_uncached() - 1, self._step_limits.prefill_chunk_tokens)
-        tokens = self._tree.tokens[start : start + length]
-        self._sequence.forward(Rows.chain(tokens, first_logits_row=length - 1))
-        self._sequence.keep(range(length))
-
-    def _verify(self) -> bool:
-        with self._lock:
-            plan = plan_pass(self._tree, self._ending, self._step_limits.max_nodes)
-        began = self._clock()
-        logits = self._sequence.forward(plan.rows)
-        verdict = walk(plan, logits, self._choose, self._tree.num_committed, self._ending)
-        self._sequence.keep(verdict.kept_rows)
-        ended = self._clock()
-        self._sink(self._commit(plan, verdict, began - self._runnable_since, ended - began))
-        self._runnable_since = ended
-        return verdict.finish_reason is None
 
     def _choose(self, logits: Logits, children: Sequence[int], walked: Sequence[int]) -> int:
         text = self._tree.tokens
@@ -138,10 +159,12 @@ class PlainSession:
         position = len(text) + len(walked)
         return self._rule.choose(logits, position, children, None, self._prompt, output)
 
-    def _commit(self, plan: PassPlan, verdict: Verdict, queue_s: float, pass_s: float) -> Commit:
+    def _commit(self, plan: PassPlan, verdict: Verdict, began: float) -> Commit:
         with self._lock:
             start = self._tree.num_committed
             self._tree.commit(start, verdict.tokens)
+        queue_s = began - self._runnable_since
+        self._runnable_since = self._clock()
         return Commit(
             start=start,
             tokens=verdict.tokens,
@@ -149,14 +172,6 @@ class PlainSession:
             is_correction=verdict.is_correction,
             finish_reason=verdict.finish_reason,
             queue_us=int(queue_s * 1e6),
-            pass_us=int(pass_s * 1e6),
+            pass_us=int((self._runnable_since - began) * 1e6),
             num_rows=len(plan.rows.tokens),
-        )
-
-    def _cancellation(self) -> Commit:
-        return Commit(
-            start=self._tree.num_committed,
-            tokens=(),
-            num_accepted=0,
-            finish_reason=FinishReason.CANCELLED,
         )
