@@ -87,17 +87,11 @@ def _check_mode(message: OpenSession, info: ModelInfo) -> None:
 
 def _check_prefix(message: OpenSession, info: ModelInfo) -> None:
     length = len(message.prefix)
-    if not message.prefix:
-        raise InvalidPromptError("The prompt is empty; it needs at least one token.")
+    info.check_prompt_length(length)
     if not 1 <= message.num_prompt_tokens <= length:
         raise InvalidPromptError(
             f"num_prompt_tokens is {message.num_prompt_tokens}, but must be between 1 and the "
             f"{length} tokens of the prefix."
-        )
-    if length >= info.max_positions:
-        raise InvalidPromptError(
-            f"The prompt has {length} tokens, but '{info.model}' takes at most "
-            f"{info.max_positions - 1}, so that one more fits; shorten it."
         )
     largest = max(message.prefix)
     if largest >= info.vocab_size:

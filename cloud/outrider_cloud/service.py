@@ -77,7 +77,7 @@ class VerifierServicer(VerifierServiceServicer):
             log.event(_logger, "session_closed", session=session.session_id)
 
     async def _read_open(self, requests: Requests) -> OpenSession:
-        assembler = OpenAssembler(self._engine.info.max_positions - 1)
+        assembler = OpenAssembler(self._engine.info.check_prompt_length)
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 async for request in requests:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from outrider_common.acceptance import AcceptanceMode
+from outrider_common.errors import InvalidPromptError
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import DraftNode
 
@@ -68,6 +69,20 @@ class ModelInfo:
     limits: Limits
     protocol_version: int = PROTOCOL_VERSION
     software_version: str = ""
+
+    def check_prompt_length(self, num_tokens: int) -> None:
+        """Refuse a prompt, or a prefix, that the model cannot continue.
+
+        Raises:
+            InvalidPromptError: it is empty, or leaves no position for one token more.
+        """
+        if num_tokens == 0:
+            raise InvalidPromptError("The prompt is empty; it needs at least one token.")
+        if num_tokens >= self.max_positions:
+            raise InvalidPromptError(
+                f"The prompt has {num_tokens} tokens, but '{self.model}' takes at most "
+                f"{self.max_positions - 1}, so that one more fits; shorten it."
+            )
 
 
 @dataclass(frozen=True, slots=True)

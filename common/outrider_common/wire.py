@@ -4,13 +4,13 @@ What arrives from a peer is checked here as far as its form goes; whether it fit
 session is for others to say. Knows nothing of streams.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Final
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider_common.acceptance import AcceptanceMode
-from outrider_common.errors import InvalidPromptError, ProtocolViolationError, UnsupportedError
+from outrider_common.errors import ProtocolViolationError, UnsupportedError
 from outrider_common.messages import (
     Commit,
     Extend,
@@ -68,11 +68,11 @@ class OpenAssembler:
     """Puts an `OpenSession` together from its first message and the prefix parts after it.
 
     Args:
-        max_prefix_length: a prefix announced to be longer is refused at once.
+        check_length: refuses a prefix by the length that is announced, before it is collected.
     """
 
-    def __init__(self, max_prefix_length: int) -> None:
-        self._max_prefix_length = max_prefix_length
+    def __init__(self, check_length: Callable[[int], None]) -> None:
+        self._check_length = check_length
         self._head: pb.Open | None = None
         self._prefix: list[int] = []
 
@@ -80,7 +80,7 @@ class OpenAssembler:
         """Take the next message; the whole once its prefix is complete, else None.
 
         Raises:
-            InvalidPromptError: the prefix is announced to be longer than allowed.
+            InvalidPromptError: the announced length is refused.
             ProtocolViolationError: a message out of turn, or more tokens than announced.
             InvalidSamplingError: a sampling parameter is out of range.
             UnsupportedError: an acceptance mode that this version does not know.
@@ -103,11 +103,7 @@ class OpenAssembler:
                 "it must be 'open'."
             )
         self._head = request.open
-        if self._head.prefix_length > self._max_prefix_length:
-            raise InvalidPromptError(
-                f"The prompt has {self._head.prefix_length} tokens, but the model takes at most "
-                f"{self._max_prefix_length}, the answer's first one included; shorten it."
-            )
+        self._check_length(self._head.prefix_length)
         self._prefix.extend(self._head.prefix)
 
     def _finish_if_whole(self) -> OpenSession | None:

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from outrider_common.config import EdgeSettings, ProposerName
-from outrider_common.errors import InvalidPromptError, MismatchError
+from outrider_common.errors import MismatchError
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
 from outrider_edge.combined import CombinedFactory
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult, OnToken
@@ -52,7 +52,7 @@ class EdgeRuntime:
         Raises:
             OutriderError: the request cannot be served.
         """
-        self._refuse_bad_prompt(request.prompt)
+        self.info.check_prompt_length(len(request.prompt))  # as the verifier would, but sooner
         task = DraftingTask(request.sampling, len(request.prompt), self.info.vocab_size)
         generation = Generation(
             request,
@@ -67,16 +67,6 @@ class EdgeRuntime:
             on_token=on_token,
         )
         return await generation.run()
-
-    def _refuse_bad_prompt(self, prompt: tuple[int, ...]) -> None:
-        """What the verifier would refuse, too, without sending it there."""
-        if not prompt:
-            raise InvalidPromptError("The prompt is empty; it needs at least one token.")
-        if len(prompt) >= self.info.max_positions:
-            raise InvalidPromptError(
-                f"The prompt has {len(prompt)} tokens, but '{self.info.model}' takes at most "
-                f"{self.info.max_positions - 1}, so that one more fits; shorten it."
-            )
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,7 @@
 """Messages survive the wire, and what no correct peer sends is refused."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,11 +69,21 @@ opens = st.builds(
 def test_an_open_message_arrives_whole_in_parts_within_the_limit(
     message: OpenSession, max_message_bytes: int
 ) -> None:
-    assembler = OpenAssembler(max_prefix_length=400)
+    assembler = OpenAssembler(at_most(400))
     requests = list(encode_open(message, max_message_bytes))
     assert all(request.ByteSize() <= max_message_bytes for request in requests)
     results = [assembler.feed(request) for request in requests]
     assert results == [None] * (len(requests) - 1) + [message]
+
+
+def at_most(length: int) -> Callable[[int], None]:
+    """Refuses longer prefixes, as a model does."""
+
+    def check(num_tokens: int) -> None:
+        if num_tokens > length:
+            raise InvalidPromptError(f"{num_tokens} tokens are too many")
+
+    return check
 
 
 def open_request(**fields: object) -> pb.SessionRequest:
@@ -83,16 +95,16 @@ def open_request(**fields: object) -> pb.SessionRequest:
 
 def test_a_session_must_begin_with_open() -> None:
     with pytest.raises(ProtocolViolationError, match="'cancel'"):
-        OpenAssembler(10).feed(pb.SessionRequest(cancel=pb.Cancel()))
+        OpenAssembler(at_most(10)).feed(pb.SessionRequest(cancel=pb.Cancel()))
 
 
 def test_an_empty_message_is_no_open() -> None:
     with pytest.raises(ProtocolViolationError, match="must be 'open'"):
-        OpenAssembler(10).feed(pb.SessionRequest())
+        OpenAssembler(at_most(10)).feed(pb.SessionRequest())
 
 
 def test_only_prefix_parts_may_follow_an_incomplete_open() -> None:
-    assembler = OpenAssembler(10)
+    assembler = OpenAssembler(at_most(10))
     assert assembler.feed(open_request(prefix=[1], prefix_length=2)) is None
     with pytest.raises(ProtocolViolationError, match="'extend'"):
         assembler.feed(pb.SessionRequest(extend=pb.Extend(first_id=1)))
@@ -100,17 +112,19 @@ def test_only_prefix_parts_may_follow_an_incomplete_open() -> None:
 
 def test_a_prefix_longer_than_the_model_takes_is_refused_before_it_is_collected() -> None:
     with pytest.raises(InvalidPromptError, match="11 tokens"):
-        OpenAssembler(10).feed(open_request(prefix_length=11))
+        OpenAssembler(at_most(10)).feed(open_request(prefix_length=11))
 
 
 def test_a_prefix_longer_than_announced_is_refused() -> None:
     with pytest.raises(ProtocolViolationError, match="announced with 1"):
-        OpenAssembler(10).feed(open_request(prefix=[1, 2], prefix_length=1))
+        OpenAssembler(at_most(10)).feed(open_request(prefix=[1, 2], prefix_length=1))
 
 
 def test_an_acceptance_mode_of_a_later_version_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="mode number 77"):
-        OpenAssembler(10).feed(open_request(prefix=[1], prefix_length=1, acceptance_mode=77))
+        OpenAssembler(at_most(10)).feed(
+            open_request(prefix=[1], prefix_length=1, acceptance_mode=77)
+        )
 
 
 @st.composite
