@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format proto proto-baseline docs lock clean
+.PHONY: help setup demo test check bench format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,12 +36,17 @@ check: setup ## Format, lint, types, import rules, wire: nothing is changed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=tests/benchmarks $(BIN)/mypy tests/benchmarks
 	$(BIN)/mypy tools
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/buf breaking proto --against $(PROTO_BASELINE)
 	$(BIN)/python tools/generate_proto.py --check
 	$(BIN)/python tools/generate_configuration.py --check
+
+bench: setup ## Measure the verifier's engine and write docs/benchmarks.md (a quarter of an hour)
+	@mkdir -p build
+	$(BIN)/python tests/benchmarks/bench_engine.py --out build/bench_engine.json --report docs/benchmarks.md
 
 format: setup ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
