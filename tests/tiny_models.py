@@ -33,6 +33,12 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {
         },
     ),
     "mistral_window": (transformers.MistralConfig, {"sliding_window": 9}),
+    "qwen2": (transformers.Qwen2Config, {}),
+    "qwen3": (transformers.Qwen3Config, {"head_dim": 32}),
+}
+"""One of each optional part: biases, head norms, windows, stretched rotary embeddings."""
+
+ONLY_VERIFIED: dict[str, tuple[Any, dict[str, Any]]] = {
     "gemma3": (
         transformers.Gemma3TextConfig,
         {
@@ -42,10 +48,8 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {
             "query_pre_attn_scalar": 24,
         },
     ),
-    "qwen2": (transformers.Qwen2Config, {}),
-    "qwen3": (transformers.Qwen3Config, {"head_dim": 32}),
 }
-"""One of each optional part: biases, head norms, windows, stretched rotary embeddings."""
+"""Families that a verifier runs and the exporter refuses."""
 
 _SHAPE = {
     "hidden_size": 64,
@@ -84,7 +88,7 @@ def train_tokenizer(vocab_size: int = 300) -> transformers.PreTrainedTokenizerFa
 
 def write_tiny_model(directory: Path, family: str = "llama", **settings: Any) -> Path:
     """Write a model directory; the same call makes the same weights."""
-    config_class, extra = FAMILIES[family]
+    config_class, extra = (FAMILIES | ONLY_VERIFIED)[family]
     tokenizer = train_tokenizer()
     config = config_class(**{**_SHAPE, "vocab_size": len(tokenizer), **extra, **settings})
     torch.manual_seed(0)
