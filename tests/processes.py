@@ -1,12 +1,11 @@
 """Verifiers as processes of their own, the way users start them."""
 
-import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-READY = re.compile(r"Verifier ready: .* on (\S+)")
+from outrider.demo import READY
 
 
 @contextmanager

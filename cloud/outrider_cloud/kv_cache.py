@@ -43,19 +43,24 @@ class KvCache:
         Returns:
             Keys and values of text and rows together, [kv_heads, length + rows, head_size]; views.
         """
-        end = self._length + keys.shape[1]
-        self._keys[layer] = _with_room(self._keys[layer], keys, self._length, end)
-        self._values[layer] = _with_room(self._values[layer], values, self._length, end)
-        return _written(self._keys[layer], keys, end), _written(self._values[layer], values, end)
+        return self._write(self._keys, layer, keys), self._write(self._values, layer, values)
+
+    def _write(
+        self, buffers: list[torch.Tensor | None], layer: int, states: torch.Tensor
+    ) -> torch.Tensor:
+        end = self._length + states.shape[1]
+        buffer = buffers[layer] = _with_room(buffers[layer], states, self._length, end)
+        buffer[:, self._length : end] = states
+        return buffer[:, :end]
 
     @torch.inference_mode()
     def keep(self, offsets: Sequence[int]) -> None:
         """Behind the text keep the rows at these offsets, in this order, as text."""
         end = self._length + len(offsets)
         if list(offsets) != list(range(len(offsets))):  # a path through branches
+            rows = torch.tensor(offsets) + self._length
             for buffer in (*self._keys, *self._values):
                 if buffer is not None:
-                    rows = torch.tensor(offsets, device=buffer.device) + self._length
                     buffer[:, self._length : end] = buffer[:, rows]
         self._length = end
 
@@ -72,9 +77,3 @@ def _with_room(
     if buffer is not None:
         grown[:, :length] = buffer[:, :length]
     return grown
-
-
-def _written(buffer: torch.Tensor | None, states: torch.Tensor, end: int) -> torch.Tensor:
-    assert buffer is not None  # `_with_room` made it
-    buffer[:, end - states.shape[1] : end] = states
-    return buffer[:, :end]

@@ -29,30 +29,38 @@ class PackedSegment:
         cache: the sequence's.
         rows: tokens and parents.
         begin: where the segment begins among all rows of the pass.
+        positions: where each row stands in the text that its path makes, [rows].
     """
 
     cache: KvCache
     rows: Rows
     begin: int
-    _masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
+    positions: NDArray[np.int64] = field(init=False)
+    _masks: dict[tuple[int | None, int], torch.Tensor | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.positions = np.array(self.rows.depths(), dtype=np.int64) + self.cache.length
 
     @property
     def end(self) -> int:
         """Where the next segment begins."""
         return self.begin + len(self.rows.tokens)
 
-    def positions(self) -> NDArray[np.int64]:
-        """Where each row stands in the text that its path makes, [rows]."""
-        return np.array(self.rows.depths(), dtype=np.int64) + self.cache.length
+    def mask(self, like: torch.Tensor, window: int | None, group: int) -> torch.Tensor | None:
+        """What is added to the scores; the same for all layers with the same window.
 
-    def mask(self, like: torch.Tensor, window: int | None) -> torch.Tensor | None:
-        """What is added to the scores, [rows, length + rows]; None where nothing is hidden."""
-        if window not in self._masks:
-            self._masks[window] = self._make_mask(like, window)
-        return self._masks[window]
+        Returns:
+            [group * rows, length + rows], the same for each query head of a group; None where
+            nothing is hidden.
+        """
+        key = window, group
+        if key not in self._masks:
+            mask = self._make_mask(like, window)
+            self._masks[key] = None if mask is None else mask.repeat(group, 1)
+        return self._masks[key]
 
     def _make_mask(self, like: torch.Tensor, window: int | None) -> torch.Tensor | None:
-        positions = self.positions()
+        positions = self.positions
         seen = np.ones((len(positions), self.cache.length + len(positions)), dtype=bool)
         seen[:, self.cache.length :] = ancestry(self.rows.parents)
         if window is not None:  # a row sees itself and the window - 1 positions before it
@@ -138,14 +146,11 @@ def _attend(
     heads, num_rows, size = query.shape
     kv_heads = keys.shape[0]
     group = heads // kv_heads
-    mask = segment.mask(query, window)
-    if mask is not None:
-        mask = mask.repeat(group, 1)
     mixed = scaled_dot_product_attention(
         query.reshape(1, kv_heads, group * num_rows, size),
         keys[None],
         values[None],
-        attn_mask=mask,
+        attn_mask=segment.mask(query, window, group),
         scale=scaling,
     )
     return mixed.reshape(heads, num_rows, values.shape[-1])

@@ -21,8 +21,9 @@ from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import add_VerifierServiceServicer_to_server
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.engine import Engine
-from outrider_cloud.scheduler import PackingScheduler
+from outrider_cloud.scheduler import PackingScheduler, Scheduler
 from outrider_cloud.service import VerifierServicer
+from outrider_cloud.target import Target
 from outrider_cloud.torch_target import TorchTarget
 from outrider_common import log
 from outrider_common.config import VerifierSettings
@@ -49,11 +50,18 @@ def build_engine(settings: VerifierSettings, directory: Path) -> BatchingEngine:
     scheduler = PackingScheduler(
         settings.rows_per_pass, settings.max_nodes_per_pass, settings.prefill_chunk_tokens
     )
+    return engine_around(target, scheduler, settings, _fingerprint(directory))
+
+
+def engine_around(
+    target: Target, scheduler: Scheduler, settings: VerifierSettings, tokenizer_fingerprint: str
+) -> BatchingEngine:
+    """An engine for a target, with the limits that the settings announce."""
     return BatchingEngine(
         target,
         scheduler,
         model=settings.model,
-        tokenizer_fingerprint=_fingerprint(directory),
+        tokenizer_fingerprint=tokenizer_fingerprint,
         limits=Limits(
             max_message_bytes=settings.max_message_bytes,
             max_outstanding_nodes=settings.max_nodes_per_session,

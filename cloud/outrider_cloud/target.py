@@ -38,11 +38,6 @@ class Rows:
         parents = tuple(range(CACHED_TEXT, len(tokens) - 1))
         return cls(tuple(tokens), parents, first_logits_row)
 
-    @property
-    def is_chain(self) -> bool:
-        """Whether no row has a sibling."""
-        return all(parent == i - 1 for i, parent in enumerate(self.parents))
-
     def depths(self) -> list[int]:
         """For each row how many rows its path has above it."""
         depths: list[int] = []

@@ -85,7 +85,7 @@ class TorchTarget:
         """Compute the rows of several sequences in one pass; see `Target.forward`."""
         packed = _pack(segments)
         device = self.model.device
-        positions = np.concatenate([segment.positions() for segment in packed])
+        positions = np.concatenate([segment.positions for segment in packed])
         tokens = [token for segment in packed for token in segment.rows.tokens]
         wanted = [
             np.arange(segment.begin + segment.rows.first_logits_row, segment.end)

@@ -26,7 +26,8 @@ MODEL: Final = "smollm2-135m"
 QUANTISATION: Final = "int8"
 DEFAULT_PROMPT: Final = "Write a short story about a lighthouse keeper."
 
-_READY: Final = re.compile(r"Verifier ready: .* on (\S+)")
+READY: Final = re.compile(r"Verifier ready: .* on (\S+)")
+"""What `outrider verifier serve` prints when it is ready, and where it listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def _verifier(console: Console) -> Iterator[str]:
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        ready = _READY.match(line)
+        ready = READY.match(line)
         if ready is None:
             raise UnavailableError("The verifier did not start; what it said stands above.")
         console.print(line.strip(), style="dim", markup=False, highlight=False)

@@ -25,13 +25,12 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.loading import load_causal_lm
 from outrider_cloud.scheduler import PackingScheduler, Scheduler, TurnScheduler
+from outrider_cloud.server import engine_around
 from outrider_cloud.torch_target import TorchTarget
 from outrider_common.config import VerifierSettings
 from outrider_common.errors import InvalidInputError, OutriderError
-from outrider_common.messages import Limits
 from outrider_models.store import ModelStore, default_root
 
 MODEL: Final = "smollm2-135m"
@@ -55,18 +54,7 @@ def make_plain_engine(target: TorchTarget) -> SteppedEngine:
 
 
 def _engine(target: TorchTarget, scheduler: Scheduler) -> SteppedEngine:
-    return BatchingEngine(
-        target,
-        scheduler,
-        model=MODEL,
-        tokenizer_fingerprint="benchmark",
-        limits=Limits(
-            max_message_bytes=SETTINGS.max_message_bytes,
-            max_outstanding_nodes=SETTINGS.max_nodes_per_session,
-            committed_id_window=SETTINGS.committed_id_window,
-            max_sessions=SETTINGS.max_sessions,
-        ),
-    )
+    return engine_around(target, scheduler, SETTINGS, "benchmark")
 
 
 def measure_all(numbers: Sequence[int], scale: Scale, num_threads: int) -> Results:
