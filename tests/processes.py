@@ -9,15 +9,18 @@ from outrider.demo import READY
 
 
 @contextmanager
-def running_verifier(outrider: Sequence[str | Path], model: Path) -> Iterator[str]:
+def running_verifier(
+    outrider: Sequence[str | Path], model: str | Path, *options: str
+) -> Iterator[str]:
     """`outrider verifier serve` on a free port of loopback; yields its address.
 
     Args:
         outrider: the command, such as `[sys.executable, "-m", "outrider"]`.
-        model: the directory of the target model.
+        model: the directory of the target model, or its name.
+        options: further ones of the command.
     """
     process = subprocess.Popen(
-        [*outrider, "verifier", "serve", "--port", "0", "--model", model],
+        [*outrider, "verifier", "serve", "--port", "0", "--model", model, *options],
         stdout=subprocess.PIPE,
         text=True,
     )

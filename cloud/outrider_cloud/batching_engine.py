@@ -1,31 +1,59 @@
 """The engine: one forward pass after the other, each for as many sessions as the scheduler says.
 
-`step()`: schedule, run, accept, commit, on a thread of its own. Admits sessions and isolates their
-failures; who gets which rows is the scheduler's business, what becomes of them the session's. With
-a `TurnScheduler` it is the plain engine, one session at a time, that batching is tested against.
-Knows nothing of gRPC.
+`step()`: schedule, run, accept, commit, on a thread of its own. Lets sessions in as far as the
+pages of the KV cache go, and isolates their failures; who gets which rows is the scheduler's
+business, what becomes of them the session's. With a `TurnScheduler` it is the plain engine, one
+session at a time, that batching is tested against. Knows nothing of gRPC.
 """
 
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from outrider_cloud.admission import refuse_unfit
+from outrider_cloud.choice import PassLogits
 from outrider_cloud.engine import Sink
-from outrider_cloud.scheduler import Scheduler
+from outrider_cloud.engine_stats import EngineCounters, EngineStats, num_held_tokens
+from outrider_cloud.paged_sequence import Move
+from outrider_cloud.pages import PagePool
+from outrider_cloud.scheduler import Grant, Load, PassOutcome, Scheduler
 from outrider_cloud.session import VerifierSession, Work
-from outrider_cloud.target import Logits, Target
-from outrider_cloud.verification import Ending
+from outrider_cloud.session_book import SessionBook
+from outrider_cloud.shadow import ShadowDecoder
+from outrider_cloud.target import Target
+from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, walk_together
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode, acceptance_rule
-from outrider_common.errors import CapacityError, OutriderError, UnavailableError
+from outrider_common.errors import OutriderError, UnavailableError
 from outrider_common.messages import Limits, ModelInfo, OpenSession
 
 _logger = logging.getLogger(__name__)
 
 Assignment = tuple[VerifierSession, Work]
+
+PASSES_PER_SHADOW_PASS: Final = 10
+"""While sessions are served, the shadow decode gets one pass after so many of theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a pass commits for one session."""
+
+    session: VerifierSession
+    plan: PassPlan
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Computed:
+    """A pass, or a part of one that failed as a whole: whose rows, and their logits."""
+
+    assignments: Sequence[Assignment]
+    logits: PassLogits
 
 
 class BatchingEngine:
@@ -37,6 +65,8 @@ class BatchingEngine:
         model: its id, as clients name it.
         tokenizer_fingerprint: what its token ids mean, as a hash.
         limits: what is announced to edges.
+        max_waiting_sessions: beside `limits.max_sessions` that run, so many wait at most.
+        shadow_rate: the share of sessions whose text is decoded again, plainly, to compare.
         software_version: announced to clients.
     """
 
@@ -48,24 +78,33 @@ class BatchingEngine:
         model: str,
         tokenizer_fingerprint: str,
         limits: Limits,
+        max_waiting_sessions: int = 0,
+        shadow_rate: float = 0.0,
         software_version: str = "",
     ) -> None:
         self._target = target
         self._scheduler = scheduler
+        self._pool = PagePool(target.cache_shape.num_pages, target.cache_shape.page_tokens)
         self._info = ModelInfo(
             model=model,
             vocab_size=target.vocab_size,
-            max_positions=target.max_positions,
+            max_positions=min(target.max_positions, self._pool.num_tokens),
             tokenizer_fingerprint=tokenizer_fingerprint,
             eos_token_ids=target.eos_token_ids,
             acceptance_modes=(AcceptanceMode.EXACT,),
             limits=limits,
             software_version=software_version,
         )
-        self._sessions: dict[str, VerifierSession] = {}  # in the order in which they were opened
+        self._book = SessionBook(limits.max_sessions, max_waiting_sessions)
+        self._shadow = ShadowDecoder(target, self._pool, shadow_rate)
+        self._num_passes_since_shadow = 0
+        self._counters = EngineCounters()
         self._changed = threading.Condition()
+        self._num_changes = 0
         self._stopping = False
+        self._look_again_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="outrider-engine", daemon=True)
+        self._on_failure: Callable[[], object] = lambda: None
 
     @property
     def info(self) -> ModelInfo:
@@ -75,137 +114,279 @@ class BatchingEngine:
     @property
     def num_sessions(self) -> int:
         """How many sessions are open."""
-        return len(self._sessions)
+        return len(self._book)
 
-    def start(self) -> None:
-        """Start the engine's thread."""
+    @property
+    def stats(self) -> EngineStats:
+        """What the engine has done, and what it holds."""
+        held = [session.num_cached_tokens for session in self._book.running]
+        pages = [list(session.pages) for session in self._book.running]
+        return EngineStats(
+            counters=self._counters.snapshot(),
+            shadow=self._shadow.stats,
+            num_running=self._book.num_running,
+            num_waiting=self._book.num_waiting,
+            pages=self._pool.usage,
+            num_held_tokens=num_held_tokens(held, pages, self._pool.page_tokens),
+            page_tokens=self._pool.page_tokens,
+            bytes_per_page=self._target.cache_shape.bytes_per_page,
+        )
+
+    def start(self, on_failure: Callable[[], object] = lambda: None) -> None:
+        """Start the engine's thread.
+
+        Args:
+            on_failure: called on that thread if the engine itself fails; all sessions have failed
+                then, and no more are taken.
+        """
+        self._on_failure = on_failure
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread after the pass that runs, and fail what is still open."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
+        self._refuse_from_now_on()
         self._thread.join()
-        for session in self._open_sessions():
-            self._end_with(
-                session, UnavailableError("The verifier is shutting down; open a new session.")
-            )
+        self._fail_all("The verifier is shutting down; open a new session.")
 
-    def open(self, message: OpenSession, sink: Sink) -> VerifierSession:
+    def open(self, message: OpenSession, sink: Sink, tenant: str = "") -> VerifierSession:
         """Admit a session; see `Engine.open`. Refuses one that does not fit the target."""
         refuse_unfit(message, self._info)
-        session = self._make_session(message, sink)
+        session = self._make_session(message, sink, tenant)
         with self._changed:
             if self._stopping:
                 raise UnavailableError("The verifier is shutting down; use another one.")
-            if len(self._sessions) >= self._info.limits.max_sessions:
-                raise CapacityError(
-                    f"All {len(self._sessions)} sessions of this verifier are taken; try again "
-                    "later, or raise verifier.max_sessions."
-                )
-            self._sessions[session.session_id] = session
-            self._changed.notify()
+            self._book.join(session)
+        self.wake()
         return session
 
+    def wake(self) -> None:
+        """Something has changed: look again for work."""
+        with self._changed:
+            self._num_changes += 1
+            self._changed.notify()
+
     def step(self) -> bool:
-        """Run one pass; False if there was nothing to do."""
-        work = self._schedule()
-        began = time.perf_counter()
-        for (session, part), logits in self._forward(work):
-            self._finish(session, part, logits, began)
-        return bool(work)
+        """Run one pass; False if there is none worth running now."""
+        self._end_cancelled()
+        self._let_in()
+        assignments = self._schedule()
+        if assignments:
+            self._run_pass(assignments)
+        return self._step_shadow(is_idle=not assignments) or bool(assignments)
+
+    def _step_shadow(self, *, is_idle: bool) -> bool:
+        """A pass of the shadow decode, if it is its turn: always when there is nothing else."""
+        self._num_passes_since_shadow += 1
+        if not is_idle and self._num_passes_since_shadow < PASSES_PER_SHADOW_PASS:
+            return False
+        self._num_passes_since_shadow = 0
+        return self._shadow.step()
 
     def _schedule(self) -> list[Assignment]:
-        sessions = self._live_sessions()
-        grants = self._scheduler.schedule([session.load() for session in sessions])
-        by_id = {session.session_id: session for session in sessions}
-        chosen = [(by_id[str(grant.key)], grant) for grant in grants]
-        return [(session, session.plan(grant)) for session, grant in chosen]
+        """Who computes what; none only if nobody has anything to compute that is worth it."""
+        while True:
+            schedule = self._scheduler.schedule(self._loads())
+            self._look_again_s = schedule.wait_s
+            assignments = self._assign(schedule.grants)
+            if assignments or not schedule.grants:
+                return assignments  # else those with grants had to make room: let others run
 
-    def _make_session(self, message: OpenSession, sink: Sink) -> VerifierSession:
+    def _run_pass(self, assignments: Sequence[Assignment]) -> None:
+        began = time.perf_counter()
+        moves: list[Move] = []
+        num_tokens = 0
+        for computed in self._forward(assignments):
+            for judged in self._judge(computed, moves):
+                self._commit(judged, began)
+                num_tokens += len(judged.verdict.tokens)
+        self._target.move(moves)
+        num_rows = sum(len(work.segment.rows.tokens) for _, work in assignments)
+        outcome = PassOutcome(num_rows, num_tokens, time.perf_counter() - began)
+        self._scheduler.observe(outcome)
+        self._counters.add_pass(outcome.num_rows, outcome.num_tokens, outcome.seconds)
+
+    # --- who takes part -----------------------------------------------------------------------
+
+    def _make_session(self, message: OpenSession, sink: Sink, tenant: str) -> VerifierSession:
         eos = () if message.ignore_eos else self._target.eos_token_ids
-        max_length = min(message.num_prompt_tokens + message.max_tokens, self._target.max_positions)
+        max_length = min(message.num_prompt_tokens + message.max_tokens, self._info.max_positions)
         return VerifierSession(
             session_id=uuid.uuid4().hex,
             message=message,
-            sequence=self._target.new_sequence(),
+            pool=self._pool,
             rule=acceptance_rule(message.acceptance_mode, message.sampling),
             ending=Ending(frozenset((*message.stop_token_ids, *eos)), max_length),
             limits=self._info.limits,
             sink=sink,
+            tenant=tenant,
+            on_change=self.wake,
         )
 
-    def _open_sessions(self) -> list[VerifierSession]:
-        with self._changed:
-            return list(self._sessions.values())
-
-    def _live_sessions(self) -> list[VerifierSession]:
-        """The sessions that want tokens; those that were cancelled end here."""
-        for session in self._open_sessions():
+    def _end_cancelled(self) -> None:
+        for session in (*self._book.running, *self._book.waiting):
             if session.is_cancelled:
                 self._remove(session)
                 session.end_cancelled()
-        return self._open_sessions()
 
-    def _forward(self, work: Sequence[Assignment]) -> list[tuple[Assignment, Logits]]:
-        """The logits of each part; a part that fails ends its own session and no other."""
-        if not work:
-            return []
+    def _let_in(self) -> None:
+        """Start waiting sessions as long as there are pages for what all have yet to compute."""
+        session = self._book.next_to_start()
+        if session is None:
+            return
+        promised = sum(one.num_missing_pages() for one in self._book.running)
+        while session is not None:
+            promised += session.num_missing_pages()
+            if self._book.num_running and promised > self._pool.num_available:
+                self._shadow.drop_current()
+                return
+            self._book.start(session)
+            self._counters.num_prefix_tokens += session.num_to_prefill
+            session = self._book.next_to_start()
+
+    def _loads(self) -> list[Load]:
+        """What the running sessions could compute.
+
+        Where several begin with the same text, the first computes it and the others wait.
+        """
+        loads: list[Load] = []
+        being_computed: set[bytes] = set()
+        for session in self._book.running:
+            self._counters.num_prefix_hits += session.adopt_pages()
+            key = session.next_page_key()
+            if key is not None and key in being_computed and session.can_adopt:
+                continue
+            if key is not None:
+                being_computed.add(key)
+            loads.append(session.load())
+        return loads
+
+    def _assign(self, grants: Sequence[Grant]) -> list[Assignment]:
+        by_id = {session.session_id: session for session in self._book.running}
+        placed = [
+            (session, grant)
+            for session, grant in ((by_id[str(grant.key)], grant) for grant in grants)
+            if self._make_room(session, max(grant.prefill_tokens, 1))
+        ]
+        return [(session, session.plan(grant)) for session, grant in placed]
+
+    def _make_room(self, session: VerifierSession, num_rows: int) -> bool:
+        """Reserve rows; while there are no pages, the youngest session gives up its own."""
+        while self._book.is_running(session) and not session.reserve(num_rows):
+            if self._shadow.drop_current():
+                continue
+            youngest = self._book.running[-1]
+            youngest.release_pages()
+            self._book.suspend(youngest)
+            self._counters.num_preemptions += 1
+        return self._book.is_running(session)
+
+    # --- a pass -------------------------------------------------------------------------------
+
+    def _forward(self, assignments: Sequence[Assignment]) -> list[_Computed]:
+        """The logits of a pass; a part that fails ends its own session and no other."""
         try:
-            logits = self._target.forward([part.segment for _, part in work])
+            logits = self._target.forward([work.segment for _, work in assignments])
         except Exception as error:  # whatever a model may raise
-            return self._forward_one_by_one(work, error)
-        return list(zip(work, logits, strict=True))
+            return self._forward_one_by_one(assignments, error)
+        return [_Computed(assignments, logits)]
 
     def _forward_one_by_one(
-        self, work: Sequence[Assignment], error: Exception
-    ) -> list[tuple[Assignment, Logits]]:
+        self, assignments: Sequence[Assignment], error: Exception
+    ) -> list[_Computed]:
         """After a pass failed: find out whose rows it was that failed."""
-        if len(work) == 1:
-            self._fail(work[0][0], error)
+        if len(assignments) == 1:
+            self._fail(assignments[0][0], error)
             return []
-        return [result for assignment in work for result in self._forward([assignment])]
+        return [part for assignment in assignments for part in self._forward([assignment])]
 
-    def _finish(self, session: VerifierSession, part: Work, logits: Logits, began: float) -> None:
+    def _judge(self, computed: _Computed, moves: list[Move]) -> Iterator[_Judged]:
+        """What the logits commit, session by session; adds what has to be copied to `moves`."""
+        walks: list[tuple[VerifierSession, PassPlan, Walk]] = []
+        first_row = 0
+        for session, work in computed.assignments:
+            if work.plan is None:
+                moves += session.finish_prefill(work)
+            else:
+                walks.append((session, work.plan, session.walk(work.plan, first_row)))
+            first_row += work.segment.rows.num_logits_rows
+        self._walk(walks, computed.logits)
+        for session, plan, walk in walks:
+            try:
+                verdict, own_moves = session.finish(plan, walk)
+            except OutriderError as error:
+                self._fail(session, error)
+            else:
+                moves += own_moves
+                yield _Judged(session, plan, verdict)
+
+    def _walk(
+        self, walks: Sequence[tuple[VerifierSession, PassPlan, Walk]], logits: PassLogits
+    ) -> None:
+        """All together; if that fails, one by one, to find out whose rule it was."""
         try:
-            goes_on = session.finish(part, logits, began)
-        except Exception as error:  # such as logits that are not numbers
-            self._fail(session, error)
-        else:
-            if not goes_on:
-                self._remove(session)
+            walk_together([walk for _, _, walk in walks], logits)
+        except Exception as error:  # whatever a rule may raise
+            if len(walks) == 1:
+                _log_failure(walks[0][0], error)
+                walks[0][2].is_unusable = True
+                return
+            for one in walks:
+                self._walk([one], logits)
+
+    def _commit(self, judged: _Judged, began: float) -> None:
+        verdict, plan = judged.verdict, judged.plan
+        judged.session.tell(verdict, len(plan.rows.tokens), began, self._scheduler.offer)
+        self._counters.num_drafts += plan.num_draft_nodes > 0
+        self._counters.num_draft_tokens += plan.num_draft_nodes
+        self._counters.num_accepted_tokens += verdict.num_accepted
+        if verdict.finish_reason is not None:
+            self._remove(judged.session)
+
+    # --- failures and the end -----------------------------------------------------------------
 
     def _fail(self, session: VerifierSession, error: Exception) -> None:
-        if isinstance(error, OutriderError):
-            self._end_with(session, error)
-            return
-        log.event(
-            _logger,
-            "session_failed",
-            level=logging.ERROR,
-            error=error,
-            session=session.session_id,
-        )
-        self._end_with(
-            session,
-            OutriderError(
-                f"The verifier failed in session {session.session_id}; its log says why."
-            ),
-        )
-
-    def _end_with(self, session: VerifierSession, error: OutriderError) -> None:
         self._remove(session)
+        if not isinstance(error, OutriderError):
+            _log_failure(session, error)
+            error = OutriderError(
+                f"The verifier failed in session {session.session_id}; its log says why."
+            )
         session.fail(error)
 
     def _remove(self, session: VerifierSession) -> None:
+        self._book.leave(session)
+        self._shadow.offer(session.finished_text())
+        session.release_pages()
+
+    def _fail_all(self, sentence: str) -> None:
+        for session in (*self._book.running, *self._book.waiting):
+            self._fail(session, UnavailableError(sentence))
+
+    def _refuse_from_now_on(self) -> None:
         with self._changed:
-            self._sessions.pop(session.session_id, None)
+            self._stopping = True
+            self._changed.notify()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._sessions or self._stopping)
-                if self._stopping:
-                    return
-            self.step()
+        try:
+            while not self._stopping:
+                seen = self._num_changes
+                if not self.step():
+                    self._wait_for_change(seen)
+        except Exception as error:  # a fault of ours: no session can be served any more
+            log.event(_logger, "engine_failed", level=logging.ERROR, error=error)
+            self._refuse_from_now_on()
+            self._fail_all("The verifier has failed; open a new session elsewhere.")
+            self._on_failure()
+
+    def _wait_for_change(self, seen: int) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopping or self._num_changes != seen, self._look_again_s
+            )
+
+
+def _log_failure(session: VerifierSession, error: Exception) -> None:
+    log.event(
+        _logger, "session_failed", level=logging.ERROR, error=error, session=session.session_id
+    )

@@ -23,4 +23,4 @@ def serve(loaded: LoadedSettings) -> None:
 
     settings = loaded.settings
     store = ModelStore(settings.models.cache_dir or default_root())
-    asyncio.run(run(settings.verifier, store.resolve_model(settings.verifier.model)))
+    asyncio.run(run(settings.verifier, store))

@@ -1,6 +1,5 @@
 """The seam between the service and whatever runs the target: open, extend, cancel; events back.
 
-The plain engine runs one session's pass at a time; a batching one fits behind the same seam.
 Knows nothing of gRPC.
 """
 
@@ -48,12 +47,18 @@ class Engine(Protocol):
         """The target and the limits."""
         ...
 
-    def open(self, message: OpenSession, sink: Sink) -> EngineSession:
+    def open(self, message: OpenSession, sink: Sink, tenant: str = "") -> EngineSession:
         """Admit a session that fits `info`; its events go to `sink` until one ends it.
 
         A commit with a finish reason ends a session, and so does an error.
 
+        Args:
+            message: what the edge asks for.
+            sink: takes the events.
+            tenant: for whom it runs; rows and places are shared out between tenants.
+
         Raises:
-            CapacityError: no room for another session.
+            CapacityError: no room for another session, not even to wait.
+            OutriderError: the session does not fit the target.
         """
         ...

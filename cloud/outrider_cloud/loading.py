@@ -6,30 +6,39 @@ must not. Knows nothing of what the model is for.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from outrider_common.errors import ModelFileError
+from outrider_common.errors import ConfigError, ModelFileError
 
 
-def load_causal_lm(directory: Path, refuse: Callable[[Any], None]) -> PreTrainedModel:
-    """Load a model in fp32 on the CPU, for inference.
+def load_causal_lm(
+    directory: Path,
+    refuse: Callable[[Any], None],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> PreTrainedModel:
+    """Load a model for inference.
 
     Args:
         directory: config.json and safetensors weights.
         refuse: is shown the config before any weights are read; raises if they are not wanted.
+        device: where it goes; it is read into the memory of the host first.
+        dtype: of its weights.
 
     Raises:
+        ConfigError: the device's memory has no room for it.
         ModelFileError: the directory holds no model that Transformers can load, or weights are
             missing.
     """
     try:
         refuse(AutoConfig.from_pretrained(directory, local_files_only=True))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            directory, dtype=dtype, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelFileError(
@@ -43,7 +52,19 @@ def load_causal_lm(directory: Path, refuse: Callable[[Any], None]) -> PreTrained
             "pull it again, or give a directory with all of its weights."
         )
     model.train(False)
-    return model
+    return _moved(model, device)
+
+
+def _moved(model: PreTrainedModel, device: torch.device | str) -> PreTrainedModel:
+    try:
+        moved: PreTrainedModel = cast(Any, model).to(device)
+    except torch.OutOfMemoryError as error:
+        size_mib = cast(Any, model).get_memory_footprint() >> 20
+        raise ConfigError(
+            f"The model of {size_mib} MiB does not fit into what is free of the memory of "
+            f"'{device}'; free some, choose a smaller model, or set verifier.device to 'cpu'."
+        ) from error
+    return moved
 
 
 def _first_line(error: BaseException) -> str:

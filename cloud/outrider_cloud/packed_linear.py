@@ -6,7 +6,8 @@ reads the weights at about the speed of the memory, whatever the few rows are. T
 operators that PyTorch's compiler uses when it freezes a model. Knows nothing of models.
 """
 
-from typing import Final, TypeGuard
+from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ ROWS_IN_MIND: Final = 8
 
 SMALLEST_WEIGHT: Final = 1 << 18
 """Smaller matrices stay as they are: there the call costs more than the product."""
+
+Pack = Callable[[nn.Linear], nn.Module]
+"""Makes the replacement of a linear layer, or returns the layer itself."""
 
 
 class PackedLinear(nn.Module):
@@ -42,29 +46,40 @@ class PackedLinear(nn.Module):
         return y
 
 
-def pack_linears(model: nn.Module) -> int:
-    """Replace a model's linear layers where that makes passes of few rows faster.
+def pack(linear: nn.Linear) -> nn.Module:
+    """A layer that computes the same from reordered weights.
 
     Returns:
-        How many were replaced; 0 where this PyTorch or this device has no such operator.
+        The given layer where it would not pay, or where this PyTorch has no such operator.
     """
-    if not _is_possible():
-        return 0
+    return PackedLinear(linear) if gains(linear) and _is_possible() else linear
+
+
+def pack_linears(model: nn.Module, pack: Pack = pack) -> int:
+    """Replace a model's linear layers where that makes passes of few rows faster.
+
+    Args:
+        model: any.
+        pack: makes the replacement of a layer, or returns the layer.
+
+    Returns:
+        How many were replaced.
+    """
     num_replaced = 0
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if _gains(child):
-                setattr(parent, name, PackedLinear(child))
+            if type(child) is nn.Linear and (packed := pack(child)) is not child:
+                setattr(parent, name, packed)
                 num_replaced += 1
     return num_replaced
 
 
-def _gains(module: nn.Module) -> TypeGuard[nn.Linear]:
+def gains(linear: nn.Linear) -> bool:
+    """Whether a layer is of the kind that other kernels make faster: large, fp32, on the CPU."""
     return (
-        type(module) is nn.Linear
-        and module.weight.device.type == "cpu"
-        and module.weight.dtype == torch.float32
-        and module.weight.numel() >= SMALLEST_WEIGHT
+        linear.weight.device.type == "cpu"
+        and linear.weight.dtype == torch.float32
+        and linear.weight.numel() >= SMALLEST_WEIGHT
     )
 
 

@@ -1,18 +1,31 @@
-"""The scheduler: which sessions the next pass serves, and with how many rows each.
+"""The scheduler: which sessions the next pass serves, with how many rows each, and what drafts are
+worth to it.
 
-Pure and synchronous: loads in, grants out; its only memory is whose turn it is. Knows nothing of
-tensors, trees, sockets or time; waiting is counted in passes.
+Pure and synchronous: loads and outcomes in, grants and an offer out. Its only memory is whose turn
+it is and what passes cost. Knows nothing of tensors, trees, sockets or clocks.
 """
 
-from collections.abc import Collection, Container, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Final, Protocol
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Final, Protocol, TypeVar
 
+from outrider_cloud.fair_share import TenantShare, Turns
+from outrider_cloud.pass_cost import NodePrice, PassCost
 from outrider_common.errors import ConfigError
 
 PREFILL_SHARE_DIVISOR: Final = 4
 """While a session has prefill left, one row in so many is kept for prefill."""
+
+MAX_PRICE_DOUBT: Final = 0.07
+"""Standard deviation of the price from which on an experiment is worth its while."""
+
+PASSES_PER_EXPERIMENT: Final = 64
+"""At most one pass in so many is an experiment."""
+
+PASSES_AHEAD: Final = 2
+"""For how many passes an edge may have nodes outstanding: one that runs, one that is to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +36,49 @@ class Load:
         key: the session.
         num_uncached: tokens of its text that are not in the KV cache, the frontier included; above
             1 means that prefill is left.
-        num_draft_nodes: live draft nodes that could be checked.
+        node_values: for each live draft node that could be checked, in the order in which the
+            session would plan them, the estimated chance that it is committed, in [0, 1].
+        tenant: who pays for it; rows are shared out between tenants first.
+        waiting_s: for how long the session could have run.
+        expects_drafts: whether its edge drafts, so that more nodes may arrive soon.
 
     Raises:
-        ValueError: `num_uncached` below 1 or `num_draft_nodes` below 0.
+        ValueError: `num_uncached` below 1, a value that is no chance, or a negative `waiting_s`.
     """
 
     key: Hashable
     num_uncached: int
-    num_draft_nodes: int
+    node_values: Sequence[float] = ()
+    tenant: Hashable = ""
+    waiting_s: float = 0.0
+    expects_drafts: bool = False
 
     def __post_init__(self) -> None:
         if self.num_uncached < 1:
             raise ValueError(
                 f"num_uncached is {self.num_uncached}; it counts the frontier, so it is at least 1"
             )
-        if self.num_draft_nodes < 0:
-            raise ValueError(f"num_draft_nodes is {self.num_draft_nodes}; it must not be negative")
+        for value in self.node_values:
+            if not 0 <= value <= 1:
+                raise ValueError(f"a node value is {value}; it is a chance, so within 0 and 1")
+        if not self.waiting_s >= 0:
+            raise ValueError(f"waiting_s is {self.waiting_s}; it must not be negative")
 
     @property
     def num_prefill_tokens(self) -> int:
         """Uncached tokens before the frontier; a session is decoding when there are none."""
         return self.num_uncached - 1
+
+    def num_worthy(self, price: float, most: int) -> int:
+        """How many nodes may be checked, up to `most`: those before the first below the price.
+
+        Plan the most valuable first, and none that is worth its row is left out.
+        """
+        candidates = self.node_values[:most]
+        for index, value in enumerate(candidates):
+            if value < price:
+                return index
+        return len(candidates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +89,7 @@ class Grant:
         key: the session.
         prefill_tokens: uncached tokens to compute, a row each. Where this is 0, the session gets
             its frontier row and up to `max_nodes` draft rows on top of it.
-        max_nodes: draft nodes that it may check; 0 beside prefill.
+        max_nodes: draft nodes that it may check, the first of its `node_values`; 0 beside prefill.
     """
 
     key: Hashable
@@ -63,49 +97,150 @@ class Grant:
     max_nodes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What the next pass computes.
+
+    Attributes:
+        grants: at most one a session, in the order of the loads.
+        wait_s: only without grants: nothing is worth running now; look again after this time, or
+            when something changes. None where there are grants, or no loads.
+    """
+
+    grants: list[Grant]
+    wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What an edge should know of the load.
+
+    Attributes:
+        credit: draft nodes that a session may have outstanding.
+        price: a node is worth a row if its chance of being committed is at least this; in [0, 1].
+    """
+
+    credit: int
+    price: float
+
+
+@dataclass(frozen=True, slots=True)
+class PassOutcome:
+    """What a pass took and gave.
+
+    Attributes:
+        num_rows: rows that it computed, at least 1.
+        num_tokens: tokens that it committed, of all sessions.
+        seconds: how long it took, above 0.
+    """
+
+    num_rows: int
+    num_tokens: int
+    seconds: float
+
+
 class Scheduler(Protocol):
     """Chooses what a pass computes. One call a pass; what is granted counts as served."""
 
-    def schedule(self, loads: Sequence[Load]) -> list[Grant]:
+    def schedule(self, loads: Sequence[Load]) -> Schedule:
         """Grant rows of the next pass.
 
         Args:
             loads: one for each open session, in the order in which they were opened; no key twice.
-
-        Returns:
-            At most one grant a session, in the order of `loads`; none only if there are no loads.
         """
+        ...
+
+    def observe(self, outcome: PassOutcome) -> None:
+        """Learn what a pass took, after it ran."""
+        ...
+
+    @property
+    def offer(self) -> Offer:
+        """Credit and price, as of the last call of `schedule` or `observe`."""
         ...
 
 
 class TurnScheduler:
     """One session a pass, in strict turn; newcomers join at the end. The plain reference.
 
-    With N sessions there, every one of them is granted within N passes.
+    With N sessions there, every one of them is granted within N passes. Draft nodes are checked
+    whatever they are worth.
 
     Args:
         max_nodes: draft nodes in a pass at most; 0 for plain decoding.
         prefill_chunk_tokens: tokens of prefill in a pass at most.
+        max_credit: draft nodes that a session may have outstanding; as `max_nodes` if None.
 
     Raises:
         ConfigError: an argument is too small.
     """
 
-    def __init__(self, max_nodes: int, prefill_chunk_tokens: int) -> None:
+    def __init__(
+        self, max_nodes: int, prefill_chunk_tokens: int, max_credit: int | None = None
+    ) -> None:
         self._max_nodes = _at_least(0, "max_nodes", max_nodes)
         self._chunk = _at_least(1, "prefill_chunk_tokens", prefill_chunk_tokens)
-        self._turns = _Turns()
+        credit = max_nodes if max_credit is None else _at_least(0, "max_credit", max_credit)
+        self._offer = Offer(credit, 0.0)
+        self._turns = Turns()
 
-    def schedule(self, loads: Sequence[Load]) -> list[Grant]:
+    def schedule(self, loads: Sequence[Load]) -> Schedule:
         """Grant one session a pass; see `Scheduler.schedule`."""
         present = {load.key: load for load in loads}
         self._turns.meet(present)
-        return [self._grant(present[key]) for key in self._turns.take(1, present)]
+        return Schedule([self._grant(present[key]) for key in self._turns.take(1, present)])
+
+    def observe(self, outcome: PassOutcome) -> None:
+        """Learn nothing: turns do not depend on what passes cost."""
+
+    @property
+    def offer(self) -> Offer:
+        """The same under any load."""
+        return self._offer
 
     def _grant(self, load: Load) -> Grant:
         if load.num_prefill_tokens:
             return Grant(load.key, min(load.num_prefill_tokens, self._chunk), 0)
-        return Grant(load.key, 0, min(load.num_draft_nodes, self._max_nodes))
+        return Grant(load.key, 0, min(len(load.node_values), self._max_nodes))
+
+
+class SchedulingPolicy(StrEnum):
+    """What becomes of a session that has no draft node worth a row."""
+
+    LATENCY = "latency"
+    """It is decoded at once (hedged), while rows are free."""
+
+    THROUGHPUT = "throughput"
+    """It waits for drafts, up to a bound: a pass gives it more tokens then."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackingLimits:
+    """What a `PackingScheduler` keeps to.
+
+    Attributes:
+        rows_per_pass: rows in a pass at most.
+        max_nodes_per_session: draft nodes of one session in a pass at most; 0 for plain decoding.
+        prefill_chunk_tokens: tokens of prefill of one session in a pass at most.
+        max_credit: draft nodes that a session may ever have outstanding.
+        max_draft_wait_s: for how long a session may wait for drafts, under the throughput policy.
+        max_pass_s: how long prefill may make a pass while others decode.
+
+    Raises:
+        ConfigError: one of them is too small.
+    """
+
+    rows_per_pass: int
+    max_nodes_per_session: int
+    prefill_chunk_tokens: int
+    max_credit: int
+    max_draft_wait_s: float
+    max_pass_s: float = math.inf
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            least = 1 if field.name in ("rows_per_pass", "prefill_chunk_tokens") else 0
+            _at_least(least, field.name, getattr(self, field.name))
 
 
 class PackingScheduler:
@@ -113,116 +248,160 @@ class PackingScheduler:
 
     1. While somebody has prefill left, a quarter of the rows is kept for prefill (or what it can
        use, if that is less); fractions of a row are carried over to the next pass.
-    2. Every decoding session gets its frontier row; if they do not all fit, those that have waited
-       longest.
-    3. Draft rows are shared out max-min fairly: a session that wants more has at most one fewer
-       than any other. Odd rows go round in turn.
-    4. Prefill gets what is left, sessions in the order of opening.
+    2. Every decoding session gets its frontier row, as far as the other rows go. Under the
+       throughput policy one that has no worthy draft node but expects some is passed over until it
+       has waited for `max_draft_wait_s`; not while there is no credit, for then none can come.
+    3. Prefill gets the rows that are left, up to a chunk for each session. While somebody decodes
+       it leaves a pass room for the frontiers and all worthy drafts within `max_pass_s`, but never
+       gets less than its quarter: a long prompt slows others down, but does not stop them, nor
+       they it.
+    4. Draft rows get the rest. Drafts are refused first, and only nodes worth the price
+       (`NodePrice`) are checked at all.
 
-    No row stays empty that a session could use. No session starves:
+    Where all passes have the same rows nobody can tell what a row costs, and a price that is too
+    low would keep them the same. So while the price is in doubt, one pass in 64 at most is an
+    experiment without drafts; it costs less than 1 token in 64.
 
-    - a decoding session that starts to wait as one of N decoding ones is granted within
-      ceil(4 N / 3 B) passes, whoever arrives later;
-    - a session that starts to wait for prefill while W tokens of prefill are left in sessions
-      opened before it is granted within ceil(4 (W + 1) / B) passes.
+    Each of the three is shared out max-min fairly between tenants, and each tenant's part between
+    its sessions (`TenantShare`): a tenant gets as much with one session as with a thousand, as far
+    as that one can use it. No row stays empty that a session could use for something worth it,
+    except for prefill that would make the pass too long. No session starves. Of a session that
+    starts to wait as one of N of its tenant (those that wait for drafts included), while there are
+    never more than T tenants in the same state:
+
+    - a decoding one is granted within ceil(4 N T / 3 B) passes, whoever arrives later (from when it
+      has waited for drafts, where it has to);
+    - one that has prefill left is granted within ceil(4 N T / B) passes.
+
+    For B rows are split into reserve and rest such that k passes leave floor(k B / 4) to prefill
+    and k B - ceil(k B / 4) to decoding, at least; by `MaxMinShare` a tenant gets at least one T-th
+    of either, rounded down; and within a tenant every row goes to another session, in turn.
+
+    The credit is max_credit while rows are ample. With D decoding sessions, each can hope for
+    (B - D) / D draft rows in a pass; an edge may have twice that outstanding (rounded up), so that
+    the next pass finds nodes that were drafted while this one ran. More would only grow stale in
+    the queue, and be sent in vain. It is 0 where the frontiers fill the pass, and where the price
+    is 1.
 
     Args:
-        rows_per_pass: rows in a pass at most.
-        max_nodes_per_session: draft nodes of one session in a pass at most; 0 for plain decoding.
-        prefill_chunk_tokens: tokens of prefill of one session in a pass at most.
-
-    Raises:
-        ConfigError: an argument is too small.
+        limits: how much fits.
+        policy: what becomes of a session without worthy drafts.
+        cost: what passes cost; a fresh estimate if None. It is fed by `observe`.
     """
 
     def __init__(
-        self, rows_per_pass: int, max_nodes_per_session: int, prefill_chunk_tokens: int
+        self,
+        limits: PackingLimits,
+        policy: SchedulingPolicy = SchedulingPolicy.LATENCY,
+        cost: PassCost | None = None,
     ) -> None:
-        self._rows = _at_least(1, "rows_per_pass", rows_per_pass)
-        self._max_nodes = _at_least(0, "max_nodes_per_session", max_nodes_per_session)
-        self._chunk = _at_least(1, "prefill_chunk_tokens", prefill_chunk_tokens)
+        self._limits = limits
+        self._policy = policy
+        self._cost = cost or PassCost()
+        self._price = NodePrice(self._cost)
+        self._num_decoding = 0
+        self._passes_to_experiment = 0
         self._carried = 0  # rows owed to prefill, in units of 1 / PREFILL_SHARE_DIVISOR
-        self._frontier_turns = _Turns()
-        self._odd_row_turns = _Turns()
+        self._frontier_share = TenantShare()
+        self._prefill_share = TenantShare()
+        self._draft_share = TenantShare()
 
-    def schedule(self, loads: Sequence[Load]) -> list[Grant]:
+    def schedule(self, loads: Sequence[Load]) -> Schedule:
         """Grant rows to as many sessions as fit; see `Scheduler.schedule`."""
-        prefilling = [load for load in loads if load.num_prefill_tokens]
-        wants = {
-            load.key: min(load.num_draft_nodes, self._max_nodes)
-            for load in loads
-            if not load.num_prefill_tokens
+        tenant_of = {load.key: load.tenant for load in loads}
+        decoding = {load.key: load for load in loads if not load.num_prefill_tokens}
+        prompts = {load.key: self._chunk(load) for load in loads if load.num_prefill_tokens}
+        self._num_decoding = len(decoding)
+        drafts = self._worthy_drafts(decoding)
+        waits = self._waits(decoding, drafts)
+        if any(drafts.values()) and self._begins_experiment():
+            drafts = dict.fromkeys(drafts, 0)
+
+        reserve = self._reserve(sum(prompts.values()))
+        wants = {key: int(key not in waits) for key in decoding}
+        budget = self._limits.rows_per_pass
+        frontiers = self._frontier_share.share(wants, tenant_of, budget - reserve)
+
+        budget -= sum(frontiers.values())  # where a frontier is left out, prefill takes all of it
+        room = self._prefill_room(reserve, sum(frontiers.values()) + sum(drafts.values()))
+        prefill = self._prefill_share.share(prompts, tenant_of, min(budget, room))
+        nodes = self._draft_share.share(drafts, tenant_of, budget - sum(prefill.values()))
+
+        served = (load.key for load in loads if frontiers.get(load.key) or prefill.get(load.key))
+        grants = [Grant(key, prefill.get(key, 0), nodes.get(key, 0)) for key in served]
+        return Schedule(grants, None if grants else min(waits.values(), default=None))
+
+    def observe(self, outcome: PassOutcome) -> None:
+        """Learn what a pass took; see `Scheduler.observe`."""
+        self._cost.observe(outcome.num_rows, outcome.seconds)
+        self._price.observe(outcome.num_rows, outcome.num_tokens)
+
+    @property
+    def offer(self) -> Offer:
+        """Credit and price under the present load."""
+        price = self._price.price
+        return Offer(self._credit() if price < 1 else 0, price)
+
+    def _credit(self) -> int:
+        if not self._num_decoding:
+            return self._limits.max_credit
+        num_left = max(0, self._limits.rows_per_pass - self._num_decoding)
+        return min(self._limits.max_credit, _ceil_div(PASSES_AHEAD * num_left, self._num_decoding))
+
+    def _worthy_drafts(self, decoding: Mapping[Hashable, Load]) -> dict[Hashable, int]:
+        """How many draft nodes of each session are worth a row."""
+        price, most = self._price.price, self._limits.max_nodes_per_session
+        return {key: load.num_worthy(price, most) for key, load in decoding.items()}
+
+    def _begins_experiment(self) -> bool:
+        """Whether this pass should do without drafts, to learn what their rows cost."""
+        self._passes_to_experiment = max(0, self._passes_to_experiment - 1)
+        if self._passes_to_experiment or self._price.doubt <= MAX_PRICE_DOUBT:
+            return False
+        self._passes_to_experiment = PASSES_PER_EXPERIMENT
+        return True
+
+    def _waits(
+        self, decoding: Mapping[Hashable, Load], drafts: Mapping[Hashable, int]
+    ) -> dict[Hashable, float]:
+        """For each session that should wait for drafts, for how long still, in seconds."""
+        if self._policy is SchedulingPolicy.LATENCY or not self.offer.credit:
+            return {}
+        most = self._limits.max_draft_wait_s
+        return {
+            key: most - load.waiting_s
+            for key, load in decoding.items()
+            if load.expects_drafts and not drafts[key] and load.waiting_s < most
         }
-        nodes = self._decode(wants, self._rows - self._reserve(prefilling))
-        prefill = self._prefill(prefilling, self._rows - len(nodes) - sum(nodes.values()))
-        grants = {key: Grant(key, 0, max_nodes) for key, max_nodes in nodes.items()}
-        grants.update((grant.key, grant) for grant in prefill)
-        return [grants[load.key] for load in loads if load.key in grants]
 
-    def _reserve(self, prefilling: Sequence[Load]) -> int:
-        """Rows that decoding must leave to prefill in this pass."""
-        if not prefilling:
+    def _chunk(self, load: Load) -> int:
+        return min(load.num_prefill_tokens, self._limits.prefill_chunk_tokens)
+
+    def _reserve(self, wanted: int) -> int:
+        """Rows that decoding must leave to prefill in this pass, which wants so many."""
+        if not wanted:
             return 0
-        share, self._carried = divmod(self._carried + self._rows, PREFILL_SHARE_DIVISOR)
-        return min(share, sum(min(load.num_prefill_tokens, self._chunk) for load in prefilling))
+        owed = self._carried + self._limits.rows_per_pass
+        share, self._carried = divmod(owed, PREFILL_SHARE_DIVISOR)
+        return min(share, wanted)
 
-    def _decode(self, wants: Mapping[Hashable, int], budget: int) -> dict[Hashable, int]:
-        """For each decoding session that is served, how many draft nodes it gets."""
-        self._frontier_turns.meet(wants)
-        self._odd_row_turns.meet(wants)
-        served = self._frontier_turns.take(budget, wants)
-        return self._share({key: wants[key] for key in served}, budget - len(served))
-
-    def _share(self, wants: Mapping[Hashable, int], budget: int) -> dict[Hashable, int]:
-        """Max-min fair shares of `budget` rows."""
-        level = _water_level(wants.values(), budget)
-        shares = {key: min(want, level) for key, want in wants.items()}
-        hungry = {key for key, want in wants.items() if want > level}
-        for key in self._odd_row_turns.take(budget - sum(shares.values()), hungry):
-            shares[key] += 1
-        return shares
-
-    def _prefill(self, prefilling: Sequence[Load], budget: int) -> Iterator[Grant]:
-        for load in prefilling:
-            tokens = min(load.num_prefill_tokens, self._chunk, budget)
-            if not tokens:
-                return
-            budget -= tokens
-            yield Grant(load.key, tokens, 0)
+    def _prefill_room(self, reserve: int, num_decoding_rows: int) -> int:
+        """Rows of prefill that do not make the pass too long for those who decode."""
+        if not self._num_decoding:
+            return self._limits.rows_per_pass
+        most = num_decoding_rows + self._limits.rows_per_pass
+        num_rows = self._cost.rows_within(self._limits.max_pass_s, most)
+        return max(reserve, num_rows - num_decoding_rows)
 
 
-class _Turns:
-    """Whose turn it is: whoever was served longest ago; newcomers come last."""
-
-    def __init__(self) -> None:
-        self._queue: dict[Hashable, None] = {}
-
-    def meet(self, present: Collection[Hashable]) -> None:
-        """Forget those who have left, and line up those who are new."""
-        staying = (key for key in self._queue if key in present)
-        self._queue = dict.fromkeys(staying) | dict.fromkeys(present)
-
-    def take(self, count: int, eligible: Container[Hashable]) -> list[Hashable]:
-        """Serve the first `count` who are eligible; those go to the end, all others stay."""
-        taken = list(islice((key for key in self._queue if key in eligible), count))
-        for key in taken:
-            del self._queue[key]
-            self._queue[key] = None
-        return taken
+def _ceil_div(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)
 
 
-def _water_level(wants: Collection[int], budget: int) -> int:
-    """The highest whole level up to which every want can be filled within `budget` rows."""
-    num_left = len(wants)
-    for want in sorted(wants):
-        if want * num_left > budget:
-            return budget // num_left
-        budget -= want
-        num_left -= 1
-    return max(wants, default=0)
+_Number = TypeVar("_Number", int, float)
 
 
-def _at_least(least: int, name: str, value: int) -> int:
-    if value < least:
+def _at_least(least: int, name: str, value: _Number) -> _Number:
+    if not value >= least:  # also where it is NaN
         raise ConfigError(f"{name} is {value}; set it to {least} or more.")
     return value

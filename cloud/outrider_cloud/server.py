@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -21,36 +22,77 @@ from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import add_VerifierServiceServicer_to_server
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.engine import Engine
-from outrider_cloud.scheduler import PackingScheduler, Scheduler
+from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
 from outrider_cloud.service import VerifierServicer
+from outrider_cloud.synthetic_target import SyntheticTarget
 from outrider_cloud.target import Target
-from outrider_cloud.torch_target import TorchTarget
+from outrider_cloud.torch_target import CPU_KV_CACHE_MIB, TorchTarget
 from outrider_common import log
 from outrider_common.config import VerifierSettings
-from outrider_common.errors import ModelFileError, PortInUseError
+from outrider_common.errors import ModelFileError, PortInUseError, UnavailableError
 from outrider_common.messages import Limits
+from outrider_common.synthetic import SyntheticSpec
 from outrider_models.bundle import tokenizer_fingerprint
+from outrider_models.store import ModelStore
 
 _logger = logging.getLogger(__name__)
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["VerifierService"].full_name
 """What health checks ask for."""
 
+SYNTHETIC_PAGE_TOKENS: Final = 16
+"""Tokens of a page of a synthetic target."""
+
 STOP_GRACE_S: Final = 5.0
 """How long running sessions may go on after the server was told to stop."""
 
 
-def build_engine(settings: VerifierSettings, directory: Path) -> BatchingEngine:
-    """Load the target from a model directory and put an engine around it.
+def build_engine(settings: VerifierSettings, store: ModelStore) -> BatchingEngine:
+    """Put an engine around the target that the settings name.
 
     Raises:
-        ModelFileError: the directory is not a usable model.
+        ConfigError: a setting that cannot be used here.
+        ModelFileError: the model is not there, or not usable.
     """
-    target = TorchTarget.load(directory, num_threads=settings.num_threads)
-    scheduler = PackingScheduler(
-        settings.rows_per_pass, settings.max_nodes_per_pass, settings.prefill_chunk_tokens
+    if SyntheticSpec.is_meant_by(settings.model):
+        target, fingerprint = _synthetic_target(settings)
+    else:
+        target, fingerprint = _real_target(settings, store.resolve_model(settings.model))
+    return engine_around(target, packing_scheduler(settings), settings, fingerprint)
+
+
+def _real_target(settings: VerifierSettings, directory: Path) -> tuple[Target, str]:
+    fingerprint = _fingerprint(directory)
+    target = TorchTarget.load(
+        directory,
+        device=settings.device,
+        dtype=settings.dtype,
+        kv_cache_mib=settings.kv_cache_mib,
+        num_threads=settings.num_threads,
+        fixed_rows=settings.fixed_rows,
     )
-    return engine_around(target, scheduler, settings, _fingerprint(directory))
+    return target, fingerprint
+
+
+def _synthetic_target(settings: VerifierSettings) -> tuple[Target, str]:
+    spec = SyntheticSpec.parse(settings.model)
+    num_bytes = (settings.kv_cache_mib or CPU_KV_CACHE_MIB) << 20
+    num_pages = num_bytes // (spec.kv_bytes * SYNTHETIC_PAGE_TOKENS)
+    target = SyntheticTarget(spec, num_pages, SYNTHETIC_PAGE_TOKENS)
+    return target, spec.tokenizer_fingerprint
+
+
+def packing_scheduler(settings: VerifierSettings) -> PackingScheduler:
+    """The scheduler that the settings describe."""
+    limits = PackingLimits(
+        rows_per_pass=settings.rows_per_pass,
+        max_nodes_per_session=settings.max_nodes_per_pass,
+        prefill_chunk_tokens=settings.prefill_chunk_tokens,
+        max_credit=settings.max_nodes_per_session,
+        max_draft_wait_s=settings.max_draft_wait_ms / 1000,
+        max_pass_s=settings.max_pass_ms / 1000,
+    )
+    return PackingScheduler(limits, SchedulingPolicy(settings.policy))
 
 
 def engine_around(
@@ -68,6 +110,8 @@ def engine_around(
             committed_id_window=settings.committed_id_window,
             max_sessions=settings.max_sessions,
         ),
+        max_waiting_sessions=settings.max_waiting_sessions,
+        shadow_rate=settings.shadow_rate,
         software_version=version("outrider"),
     )
 
@@ -99,18 +143,28 @@ async def running_server(engine: Engine, host: str, port: int) -> AsyncIterator[
         await server.stop(STOP_GRACE_S)
 
 
-async def serve(settings: VerifierSettings, directory: Path) -> None:
-    """Run the verifier until SIGTERM or SIGINT; prints one line when it is ready."""
-    engine = build_engine(settings, directory)
-    engine.start()
+async def serve(settings: VerifierSettings, store: ModelStore) -> None:
+    """Run the verifier until SIGTERM or SIGINT; prints one line when it is ready.
+
+    Raises:
+        OutriderError: the target cannot be loaded, or the address not be listened on.
+        UnavailableError: the engine has failed; all sessions were told.
+    """
+    click.echo(f"Loading {settings.model} ...", err=True)
+    engine = build_engine(settings, store)
+    stopped = _stop_signal()
+    failed = asyncio.Event()
+    engine.start(partial(asyncio.get_running_loop().call_soon_threadsafe, failed.set))
     try:
         async with running_server(engine, settings.host, settings.port) as port:
             click.echo(f"Verifier ready: {settings.model} on {settings.host}:{port}")
             log.event(_logger, "verifier_ready", host=settings.host, port=port)
-            await _stop_signal()
-            log.event(_logger, "verifier_stopping")
+            await _first_of(stopped, failed)
+            log.event(_logger, "verifier_stopping", failed=failed.is_set())
     finally:
         engine.stop()
+    if failed.is_set():
+        raise UnavailableError("The verifier's engine has failed; its log says why. Start it anew.")
 
 
 def _server_options(max_message_bytes: int) -> Sequence[tuple[str, Any]]:
@@ -138,12 +192,20 @@ def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
     return bound
 
 
-async def _stop_signal() -> None:
+def _stop_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    await stopped.wait()
+    return stopped
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 def _fingerprint(directory: Path) -> str:

@@ -6,7 +6,7 @@ errors into statuses. Decides nothing about tokens.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import grpc
@@ -18,6 +18,8 @@ from outrider_cloud.engine import Engine, EngineEvent, EngineSession, Sink
 from outrider_common import log
 from outrider_common.errors import (
     REASON_METADATA_KEY,
+    RETRY_METADATA_KEY,
+    CapacityError,
     OutriderError,
     ProtocolViolationError,
     UnavailableError,
@@ -33,6 +35,11 @@ Requests = AsyncIterator[pb.SessionRequest]
 
 OPEN_TIMEOUT_S: Final = 20.0
 """How long an edge may take to send its whole prefix."""
+
+
+LINGER_S: Final = 5.0
+"""How long a stream stays open after its last commit for the edge to close its side first. A write
+that meets the end of a stream makes gRPC drop what the edge has not read yet."""
 
 
 class VerifierServicer(VerifierServiceServicer):
@@ -104,6 +111,7 @@ class VerifierServicer(VerifierServiceServicer):
                     self._read_drafts(requests, session), name=f"read-{session.session_id}"
                 )
                 await _write_events(events, context)
+                await asyncio.wait([reader], timeout=LINGER_S)
                 reader.cancel()
 
     async def _read_drafts(self, requests: Requests, session: EngineSession) -> None:
@@ -152,7 +160,11 @@ async def _abort(context: Context, error: OutriderError) -> None:
         _logger, "request_refused", level=logging.WARNING, reason=error.reason, why=str(error)
     )
     await context.abort(
-        grpc.StatusCode[error.status],
-        str(error),
-        trailing_metadata=((REASON_METADATA_KEY, error.reason),),
+        grpc.StatusCode[error.status], str(error), trailing_metadata=tuple(_metadata(error))
     )
+
+
+def _metadata(error: OutriderError) -> Iterator[tuple[str, str]]:
+    yield REASON_METADATA_KEY, error.reason
+    if isinstance(error, CapacityError) and error.retry_after_s is not None:
+        yield RETRY_METADATA_KEY, str(round(error.retry_after_s * 1000))

@@ -1,4 +1,4 @@
-"""One session at the verifier: its tree, its KV cache, and its part in a pass.
+"""One session at the verifier: its tree, its pages of the KV cache, and its part in a pass.
 
 A pass does one of two things for a session: compute a chunk of its prefix, or check its drafts. The
 tree may be extended from other threads while a pass runs; a lock guards it, and is never held
@@ -11,15 +11,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from outrider_cloud.engine import Sink
-from outrider_cloud.scheduler import Grant, Load
-from outrider_cloud.target import Logits, Rows, Segment, TargetSequence
-from outrider_cloud.verification import Ending, PassPlan, Verdict, plan_pass, walk
+from outrider_cloud.node_value import NodeValue
+from outrider_cloud.paged_sequence import Move, PagedSequence
+from outrider_cloud.pages import PageKeys, PagePool
+from outrider_cloud.scheduler import Grant, Load, Offer
+from outrider_cloud.shadow import FinishedText
+from outrider_cloud.target import Rows, Segment
+from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, plan_pass, useful_nodes
 from outrider_common.acceptance import AcceptanceRule
-from outrider_common.errors import OutriderError, ProtocolViolationError
+from outrider_common.errors import ModelFileError, OutriderError, ProtocolViolationError
 from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
 from outrider_common.tree import DraftNode, SpeculationTree
 
 Clock = Callable[[], float]
+
+DRAFTING_FOR_S = 2.0
+"""An edge that has sent a node within this time is taken to be drafting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +48,13 @@ class VerifierSession:
     Args:
         session_id: a name for logs.
         message: what the edge asked for, already found fit.
-        sequence: an empty KV cache of the target.
+        pool: where the pages of its KV cache come from.
         rule: how the target's token is chosen.
         ending: where the generation ends.
         limits: what the edge was told.
         sink: takes the events.
+        tenant: for whom it runs.
+        on_change: called when there may be more to do.
         clock: seconds, monotonic.
     """
 
@@ -53,41 +62,61 @@ class VerifierSession:
         self,
         session_id: str,
         message: OpenSession,
-        sequence: TargetSequence,
+        pool: PagePool,
         rule: AcceptanceRule,
         ending: Ending,
         limits: Limits,
         sink: Sink,
+        tenant: str = "",
+        on_change: Callable[[], None] = lambda: None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        self._session_id = session_id
-        self._prompt = message.prefix[: message.num_prompt_tokens]
-        self._sequence = sequence
+        self.session_id = session_id
+        self.tenant = tenant
+        self._num_prompt_tokens = message.num_prompt_tokens
+        self._num_given = len(message.prefix)
         self._rule = rule
         self._ending = ending
         self._limits = limits
         self._sink = sink
+        self._on_change = on_change
         self._clock = clock
         self._lock = threading.Lock()
         self._tree = SpeculationTree(message.prefix, committed_id_window=limits.committed_id_window)
+        self._sequence = PagedSequence(pool, PageKeys(self._tree.tokens, pool.page_tokens))
+        self._node_value = NodeValue()
         self._cancelled = False
+        self._has_ended = False
         self._runnable_since = clock()
-
-    @property
-    def session_id(self) -> str:
-        """A name for logs."""
-        return self._session_id
+        self._drafted_at = -DRAFTING_FOR_S
 
     @property
     def is_cancelled(self) -> bool:
         """Whether no more tokens are wanted."""
         return self._cancelled
 
+    @property
+    def pages(self) -> Sequence[int]:
+        """The pages that it holds."""
+        return self._sequence.pages
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """How many tokens of its text are cached."""
+        return self._sequence.length
+
+    @property
+    def num_to_prefill(self) -> int:
+        """All tokens before the frontier."""
+        return self._tree.num_committed - 1
+
     # --- called from any thread ---------------------------------------------------------------
 
     def extend(self, nodes: Sequence[DraftNode]) -> None:
-        """Add draft nodes; see `EngineSession.extend`."""
+        """Add draft nodes; see `EngineSession.extend`. After the end they are of no use."""
         most = self._limits.max_outstanding_nodes
+        if self._has_ended:
+            return
         with self._lock:
             if self._tree.num_outstanding + len(nodes) > most:
                 raise ProtocolViolationError(
@@ -96,82 +125,154 @@ class VerifierSession:
                     "commits before sending more."
                 )
             self._tree.extend(nodes)
+            self._drafted_at = self._clock()
+        self._on_change()
 
     def cancel(self) -> None:
         """Want no more tokens; the session ends before its next pass."""
         self._cancelled = True
+        self._on_change()
 
-    # --- called by the engine -----------------------------------------------------------------
+    # --- called by the engine: memory ---------------------------------------------------------
+
+    def adopt_pages(self) -> int:
+        """Share the pages of others that hold what would be computed next; how many tokens."""
+        return self._sequence.adopt(self.num_to_prefill) if self._is_prefilling else 0
+
+    def next_page_key(self) -> bytes | None:
+        """The key of the page that prefill computes next; None without one that it will fill."""
+        return self._sequence.next_key(self.num_to_prefill) if self._is_prefilling else None
+
+    @property
+    def can_adopt(self) -> bool:
+        """Whether it could share the next page, if someone else had it."""
+        return self._sequence.is_aligned
+
+    def num_missing_pages(self) -> int:
+        """How many pages it needs, beside those that it or another has, to commit a token."""
+        return self._sequence.num_missing(self._tree.num_committed)
+
+    def reserve(self, num_rows: int) -> bool:
+        """Hold pages for the rows of a pass; False if there are too few."""
+        return self._sequence.reserve(num_rows)
+
+    def release_pages(self) -> None:
+        """Give all pages back; what they held is computed again, or adopted, if it is needed."""
+        self._sequence.release()
+
+    # --- called by the engine: passes ---------------------------------------------------------
 
     def load(self) -> Load:
         """What there is to do."""
-        with self._lock:
-            num_draft_nodes = self._tree.num_outstanding
-        return Load(self._session_id, self._num_uncached(), num_draft_nodes)
+        now = self._clock()
+        values: tuple[float, ...] = ()
+        if not self._is_prefilling:
+            with self._lock:
+                nodes = useful_nodes(self._tree, self._ending)
+            frontier = self._tree.frontier.position
+            values = tuple(self._node_value.value(node.position - frontier) for node in nodes)
+        return Load(
+            key=self.session_id,
+            num_uncached=self._tree.num_committed - self._sequence.length,
+            node_values=values,
+            tenant=self.tenant,
+            waiting_s=now - self._runnable_since,
+            expects_drafts=now - self._drafted_at < DRAFTING_FOR_S,
+        )
 
     def plan(self, grant: Grant) -> Work:
-        """The rows of the next pass, as far as the grant goes."""
+        """The rows of the next pass, as far as the grant and the pages go; one row is reserved."""
         if grant.prefill_tokens:
-            start = self._sequence.length
-            tokens = self._tree.tokens[start : start + grant.prefill_tokens]
-            rows = Rows.chain(tokens, first_logits_row=len(tokens) - 1)
-            return Work(Segment(self._sequence, rows), None)
+            return Work(self._prefill_segment(grant.prefill_tokens), None)
         with self._lock:
-            plan = plan_pass(self._tree, self._ending, grant.max_nodes)
-        return Work(Segment(self._sequence, plan.rows), plan)
+            most = min(grant.max_nodes, self._sequence.room - 1)
+            plan = plan_pass(self._tree, self._ending, most)
+        self._sequence.reserve(len(plan.rows.tokens))
+        return Work(Segment(self._sequence.pages, self._sequence.length, plan.rows), plan)
 
-    def finish(self, work: Work, logits: Logits, began: float) -> bool:
-        """Take the logits of a pass, and tell the sink what they commit.
+    def walk(self, plan: PassPlan, first_row: int) -> Walk:
+        """The way down the tree whose rows begin at `first_row` of the pass's logits."""
+        return Walk(
+            plan,
+            first_row,
+            self._rule,
+            self._tree.tokens,
+            self._num_prompt_tokens,
+            self._ending,
+        )
 
-        Args:
-            work: what was computed.
-            logits: of its rows.
-            began: when the pass began, by the session's clock.
+    def finish_prefill(self, work: Work) -> list[Move]:
+        """A chunk of the prefix was computed; what has to be copied."""
+        return self._sequence.keep(range(len(work.segment.rows.tokens)))
 
-        Returns:
-            Whether the session goes on.
+    def finish(self, plan: PassPlan, walk: Walk) -> tuple[Verdict, list[Move]]:
+        """Make final what a walk found; what has to be copied.
+
+        Raises:
+            ModelFileError: the logits are not numbers.
         """
-        if work.plan is None:
-            self._sequence.keep(range(len(work.segment.rows.tokens)))
-            return True
-        verdict = walk(work.plan, logits, self._choose, self._tree.num_committed, self._ending)
-        self._sequence.keep(verdict.kept_rows)
-        self._sink(self._commit(work.plan, verdict, began))
-        return verdict.finish_reason is None
+        if walk.is_unusable:
+            raise ModelFileError(
+                "The model gave logits that are not numbers; check its weights and the precision "
+                "that it runs in."
+            )
+        verdict = walk.verdict()
+        moves = self._sequence.keep(verdict.kept_rows)
+        if plan.num_draft_nodes:
+            self._node_value.observe(
+                verdict.num_accepted, verdict.num_accepted + verdict.is_correction
+            )
+        else:
+            self._node_value.rest()
+        with self._lock:
+            self._tree.commit(self._tree.num_committed, verdict.tokens)
+        return verdict, moves
+
+    def tell(self, verdict: Verdict, num_rows: int, began: float, offer: Offer) -> None:
+        """Tell the sink what was committed."""
+        self._has_ended = verdict.finish_reason is not None
+        queue_s = began - self._runnable_since
+        self._runnable_since = self._clock()
+        self._sink(
+            Commit(
+                start=self._tree.num_committed - len(verdict.tokens),
+                tokens=verdict.tokens,
+                num_accepted=verdict.num_accepted,
+                is_correction=verdict.is_correction,
+                finish_reason=verdict.finish_reason,
+                queue_us=int(queue_s * 1e6),
+                pass_us=int((self._runnable_since - began) * 1e6),
+                num_rows=num_rows,
+                credit=min(offer.credit, self._limits.max_outstanding_nodes),
+                price=offer.price,
+            )
+        )
 
     def end_cancelled(self) -> None:
         """Tell the sink that the session ended because nobody wants more."""
+        self._has_ended = True
         start = self._tree.num_committed
         self._sink(Commit(start, (), 0, finish_reason=FinishReason.CANCELLED))
 
     def fail(self, error: OutriderError) -> None:
         """Tell the sink that the session has failed."""
+        self._has_ended = True
         self._sink(error)
+
+    def finished_text(self) -> FinishedText:
+        """What it has written, to be decoded again."""
+        return FinishedText(
+            tuple(self._tree.tokens), self._num_prompt_tokens, self._num_given, self._rule
+        )
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _num_uncached(self) -> int:
-        return self._tree.num_committed - self._sequence.length
+    @property
+    def _is_prefilling(self) -> bool:
+        return self._sequence.length < self.num_to_prefill
 
-    def _choose(self, logits: Logits, children: Sequence[int], walked: Sequence[int]) -> int:
-        text = self._tree.tokens
-        output = [*text[len(self._prompt) :], *walked]
-        position = len(text) + len(walked)
-        return self._rule.choose(logits, position, children, None, self._prompt, output)
-
-    def _commit(self, plan: PassPlan, verdict: Verdict, began: float) -> Commit:
-        with self._lock:
-            start = self._tree.num_committed
-            self._tree.commit(start, verdict.tokens)
-        queue_s = began - self._runnable_since
-        self._runnable_since = self._clock()
-        return Commit(
-            start=start,
-            tokens=verdict.tokens,
-            num_accepted=verdict.num_accepted,
-            is_correction=verdict.is_correction,
-            finish_reason=verdict.finish_reason,
-            queue_us=int(queue_s * 1e6),
-            pass_us=int((self._runnable_since - began) * 1e6),
-            num_rows=len(plan.rows.tokens),
-        )
+    def _prefill_segment(self, num_tokens: int) -> Segment:
+        start = self._sequence.length
+        tokens = self._tree.tokens[start : start + num_tokens]
+        rows = Rows.chain(tokens, first_logits_row=len(tokens))
+        return Segment(self._sequence.pages, start, rows)

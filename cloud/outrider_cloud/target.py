@@ -1,21 +1,19 @@
 """The seam between the verifier and whatever computes the target model.
 
-A target holds the weights; a target sequence holds the KV cache of one session and computes rows:
-tokens that follow the cached text, each a node of a small tree. Knows nothing of sessions,
-acceptance or the network.
+A target holds the weights and the pages of the KV cache. A pass computes segments: rows that follow
+the cached text of one sequence, each a node of a small tree. Which pages belong to whom is told
+with every pass. Knows nothing of sessions, acceptance or the network.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from outrider_cloud.choice import PassLogits
+from outrider_cloud.paged_sequence import Move
 
 CACHED_TEXT: Final = -1
 """The parent index of a row that directly follows the cached text."""
-
-Logits = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +36,16 @@ class Rows:
         parents = tuple(range(CACHED_TEXT, len(tokens) - 1))
         return cls(tuple(tokens), parents, first_logits_row)
 
+    @property
+    def num_logits_rows(self) -> int:
+        """For how many rows logits are wanted."""
+        return len(self.tokens) - self.first_logits_row
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether each row follows the one before it."""
+        return all(parent == row - 1 for row, parent in enumerate(self.parents))
+
     def depths(self) -> list[int]:
         """For each row how many rows its path has above it."""
         depths: list[int] = []
@@ -46,25 +54,34 @@ class Rows:
         return depths
 
 
-class TargetSequence(Protocol):
-    """The KV cache of one session."""
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The part of a pass that belongs to one sequence; a sequence has at most one in a pass.
 
-    @property
-    def length(self) -> int:
-        """How many tokens of text the cache holds; the rows of a pass count once they are kept."""
-        ...
+    Attributes:
+        pages: the sequence's page table, with room for text and rows.
+        length: tokens of text that are cached; the rows are written behind them, in their order.
+        rows: what to compute.
+    """
 
-    def keep(self, row_indices: Sequence[int]) -> None:
-        """Of the rows of the last pass keep these as text, in this order, and drop the others."""
-        ...
+    pages: Sequence[int]
+    length: int
+    rows: Rows
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """The part of a pass that belongs to one sequence; a sequence has at most one in a pass."""
+class CacheShape:
+    """The KV cache of a target.
 
-    sequence: TargetSequence
-    rows: Rows
+    Attributes:
+        num_pages: pages of all sequences together.
+        page_tokens: tokens that a page has room for.
+        bytes_per_page: keys and values of all layers.
+    """
+
+    num_pages: int
+    page_tokens: int
+    bytes_per_page: int
 
 
 class Target(Protocol):
@@ -85,18 +102,19 @@ class Target(Protocol):
         """Ids that end a generation."""
         ...
 
-    def new_sequence(self) -> TargetSequence:
-        """An empty KV cache."""
+    @property
+    def cache_shape(self) -> CacheShape:
+        """How many pages there are, and how large they are."""
         ...
 
-    def forward(self, segments: Sequence[Segment]) -> list[Logits]:
-        """Compute the rows of several sequences in one pass.
-
-        What the rows leave in the caches counts only after `TargetSequence.keep`; until then, and
-        also after an error, another pass over the same sequence starts where the text ends.
+    def forward(self, segments: Sequence[Segment]) -> PassLogits:
+        """Compute the rows of several sequences in one pass, and cache their keys and values.
 
         Returns:
-            For each segment logits of shape [len(rows.tokens) - rows.first_logits_row, vocab],
-            float32.
+            The logits of the wanted rows of all segments, behind one another.
         """
+        ...
+
+    def move(self, moves: Sequence[Move]) -> None:
+        """Copy what is cached, one slot after the other."""
         ...

@@ -1,61 +1,136 @@
 """A target that is a Transformers model: one forward pass over the rows of many sequences.
 
-Runs Transformers' own modelling code; only attention is ours (`packed_attention`). Knows nothing
+Runs Transformers' own modelling code; only attention is ours (`paged_attention`). Knows nothing
 of sessions or acceptance.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from outrider_cloud.kv_cache import KvCache
+from outrider_cloud.attention_kernels import PAGE_TOKENS as CPU_PAGE_TOKENS
+from outrider_cloud.batched_choice import TensorLogits
+from outrider_cloud.cpu_attention import CpuAttention
+from outrider_cloud.flex_attention import FlexAttention, bytes_per_page
 from outrider_cloud.loading import load_causal_lm
-from outrider_cloud.packed_attention import NAME, PackedSegment
+from outrider_cloud.model_passes import (
+    MAX_GRAPH_ROWS,
+    CudaGraph,
+    EagerPasses,
+    Passes,
+    Record,
+    RecordedPasses,
+    StaticAttention,
+    can_be_recorded,
+)
 from outrider_cloud.packed_linear import pack_linears
-from outrider_cloud.target import Logits, Segment
-from outrider_common.errors import UnsupportedError
+from outrider_cloud.paged_attention import NAME, KvShape, PagedAttention
+from outrider_cloud.paged_sequence import Move
+from outrider_cloud.pass_layout import PassLayout
+from outrider_cloud.plain_attention import PlainAttention
+from outrider_cloud.row_padding import RowPadding
+from outrider_cloud.target import CacheShape, Segment
+from outrider_common.errors import ConfigError, UnsupportedError
+
+CPU_KV_CACHE_MIB: Final = 1024
+"""Of the KV cache on a CPU, unless told otherwise."""
+
+CUDA_KV_CACHE_SHARE: Final = 0.8
+"""Of a GPU's free memory, unless told otherwise; the rest is for passes and their logits."""
+
+NO_PADDING: Final = RowPadding()
 
 _KNOWN_LAYERS: Final = frozenset({"full_attention", "sliding_attention"})
 
 
 class TorchTarget:
-    """A causal language model from a local Hugging Face directory.
+    """A causal language model.
 
     Args:
         model: of the Llama kind: every layer attends to the text or to a window of it. Its
             attention is replaced.
+        attention: holds the KV cache.
+        padding: to how many rows passes are filled up.
+        record: makes recordings of passes; None runs the model's own code for every pass. Needs
+            attention whose tensors stay where they are.
 
     Raises:
         UnsupportedError: the model attends in a way that is not known here.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        attention: PagedAttention,
+        padding: RowPadding = NO_PADDING,
+        record: Record | None = None,
+    ) -> None:
         _refuse_unknown_attention(model.config)
         model.set_attn_implementation(NAME)
         self.model = model
+        self._attention = attention
+        self._padding = padding
+        self._passes: Passes = EagerPasses(model, attention, padding)
+        if record is not None:
+            static = cast(StaticAttention, attention)
+            self._passes = RecordedPasses(model, static, self._passes, record)
 
     @classmethod
-    def load(cls, directory: Path, *, num_threads: int | None = None) -> "TorchTarget":
-        """Load in fp32 on the CPU, with linear layers that are fast for few rows.
+    def load(
+        cls,
+        directory: Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "auto",
+        kv_cache_mib: int | None = None,
+        num_threads: int | None = None,
+        fixed_rows: int = 0,
+    ) -> "TorchTarget":
+        """Load a model, with what makes passes of few rows fast on its device.
 
         Args:
             directory: config and safetensors weights.
+            device: `cpu`, `cuda`, or `auto`, which is a GPU if there is one.
+            dtype: `float32`, `bfloat16`, or `auto`: the first on the CPU, the second on CUDA.
+            kv_cache_mib: the most memory of the KV cache; None is 1024 on the CPU, and on CUDA
+                four fifths of what is free when the model is there.
             num_threads: threads of this process for tensor operations; None leaves it to torch.
+            fixed_rows: fill every pass up to a multiple of so many rows; 0 does not.
 
         Raises:
+            ConfigError: there is no such device, or no room for the model or a KV cache.
             ModelFileError: the directory holds no whole model that Transformers can load.
             UnsupportedError: the model attends in a way that is not known here.
         """
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        model = load_causal_lm(directory, _refuse_unknown_attention)
+        place = usable_device(device)
+        number_format = _number_format(dtype, place)
+        model = load_causal_lm(
+            directory, _refuse_unknown_attention, device=place, dtype=number_format
+        )
+        return cls.around(model, kv_cache_mib=kv_cache_mib, fixed_rows=fixed_rows)
+
+    @classmethod
+    def around(
+        cls, model: PreTrainedModel, *, kv_cache_mib: int | None = None, fixed_rows: int = 0
+    ) -> "TorchTarget":
+        """Put a target around a model that is on its device, in its number format; see `load`.
+
+        The path of CUDA (FlexAttention compiled, CUDA graphs) has not been run on a GPU yet.
+        """
+        if model.device.type == "cuda":
+            attention = _cuda_attention(model, kv_cache_mib)
+            padding = RowPadding(fixed_rows, MAX_GRAPH_ROWS)
+            record = CudaGraph if can_be_recorded(model.config) else None
+            return cls(model, attention, padding, record)
         pack_linears(model)
-        return cls(model)
+        num_bytes = (kv_cache_mib or CPU_KV_CACHE_MIB) << 20
+        return cls(model, _cpu_attention(model, num_bytes), RowPadding(fixed_rows))
 
     @property
     def vocab_size(self) -> int:
@@ -76,40 +151,71 @@ class TorchTarget:
                 return (eos,) if isinstance(eos, int) else tuple(eos)
         return ()
 
-    def new_sequence(self) -> KvCache:
-        """An empty KV cache."""
-        return KvCache(self.model.config.num_hidden_layers)
+    @property
+    def cache_shape(self) -> CacheShape:
+        """How many pages there are, and how large they are; without those kept for padding."""
+        shape = self._attention.shape
+        num_kept = self._padding.num_pages(shape.page_tokens)
+        return replace(shape, num_pages=max(shape.num_pages - num_kept, 0))
 
     @torch.inference_mode()
-    def forward(self, segments: Sequence[Segment]) -> list[Logits]:
+    def forward(self, segments: Sequence[Segment]) -> TensorLogits:
         """Compute the rows of several sequences in one pass; see `Target.forward`."""
-        packed = _pack(segments)
-        device = self.model.device
-        positions = np.concatenate([segment.positions for segment in packed])
-        tokens = [token for segment in packed for token in segment.rows.tokens]
-        wanted = [
-            np.arange(segment.begin + segment.rows.first_logits_row, segment.end)
-            for segment in packed
-        ]
-        output = self.model(
-            input_ids=torch.tensor([tokens], device=device),
-            position_ids=torch.from_numpy(positions)[None].to(device),
-            use_cache=False,
-            logits_to_keep=torch.from_numpy(np.concatenate(wanted)).to(device),
-            packed=packed,
+        shape = self.cache_shape
+        padded = self._padding.pad(segments, shape.page_tokens, shape.num_pages)
+        return TensorLogits(self._passes.logits(PassLayout.of(padded, shape.page_tokens)))
+
+    def move(self, moves: Sequence[Move]) -> None:
+        """Copy what is cached, one slot after the other."""
+        self._attention.move(moves)
+
+
+def kv_shape(config: Any) -> KvShape:
+    """What a model with this config keeps of a token."""
+    heads = config.num_attention_heads
+    return KvShape(
+        num_layers=config.num_hidden_layers,
+        num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
+    )
+
+
+def usable_device(name: str) -> torch.device:
+    """The device that `cpu`, `cuda` or `auto` means here.
+
+    Raises:
+        ConfigError: there is no usable GPU.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise ConfigError(
+            "The device 'cuda' cannot be used: PyTorch finds no GPU here; set verifier.device to "
+            "'cpu' or 'auto', or install a PyTorch build and a driver that fit the GPU."
         )
-        logits: Logits = output.logits[0].float().cpu().numpy()
-        return np.split(logits, list(accumulate(map(len, wanted)))[:-1])
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
-def _pack(segments: Sequence[Segment]) -> list[PackedSegment]:
-    lengths = [len(segment.rows.tokens) for segment in segments]
-    begins = [0, *accumulate(lengths)][:-1]
-    packed: list[PackedSegment] = []
-    for segment, begin in zip(segments, begins, strict=True):
-        assert isinstance(segment.sequence, KvCache)  # this target made it
-        packed.append(PackedSegment(segment.sequence, segment.rows, begin))
-    return packed
+def _number_format(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _cpu_attention(model: PreTrainedModel, num_bytes: int) -> PagedAttention:
+    kv = kv_shape(model.config)
+    if model.dtype == torch.float32:
+        return CpuAttention.within(kv, num_bytes, torch.get_num_threads())
+    page = bytes_per_page(kv, CPU_PAGE_TOKENS, model.dtype)
+    return PlainAttention(kv, num_bytes // page, CPU_PAGE_TOKENS, dtype=model.dtype)
+
+
+def _cuda_attention(model: PreTrainedModel, kv_cache_mib: int | None) -> FlexAttention:
+    free, _ = torch.cuda.mem_get_info(model.device)
+    num_bytes = int(CUDA_KV_CACHE_SHARE * free) if kv_cache_mib is None else kv_cache_mib << 20
+    kv = kv_shape(model.config)
+    group = model.config.num_attention_heads // kv.num_kv_heads
+    return FlexAttention.within(kv, num_bytes, group, model.device, model.dtype)
 
 
 def _refuse_unknown_attention(config: Any) -> None:

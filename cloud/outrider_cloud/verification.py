@@ -1,20 +1,19 @@
 """One verification: which rows a pass computes for a session, and what its logits commit.
 
-Pure: a tree and logits in, tokens out. The target's token at each point is the acceptance rule's
-word; the walk follows the child that carries it. Knows nothing of threads or KV caches.
+Pure: trees and logits in, tokens out. The target's token at each point is the acceptance rule's
+word; a walk follows the child that carries it. Sessions walk together, so that one call chooses for
+all of them. Knows nothing of threads or KV caches.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from outrider_cloud.target import CACHED_TEXT, Logits, Rows
+from outrider_cloud.choice import UNUSABLE, ChoicePoint, PassLogits
+from outrider_cloud.target import CACHED_TEXT, Rows
+from outrider_common.acceptance import AcceptanceRule
 from outrider_common.messages import FinishReason
-from outrider_common.tree import SpeculationTree
-
-Choose = Callable[[Logits, Sequence[int], Sequence[int]], int]
-"""The acceptance rule of a session at one point of its tree: (logits of the row, tokens of its
-children, tokens that the walk has committed so far) -> the token to commit."""
+from outrider_common.tree import SpeculationTree, TreeNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +74,21 @@ class Ending:
         return FinishReason.LENGTH if length >= self.max_length else None
 
 
-def plan_pass(tree: SpeculationTree, ending: Ending, max_nodes: int) -> PassPlan:
-    """The frontier and the oldest live nodes, as far as they can still be committed.
+def useful_nodes(tree: SpeculationTree, ending: Ending) -> list[TreeNode]:
+    """The live nodes that can still save a pass: the nearest to the frontier first.
 
-    Nodes are taken in the order in which they came, so parents before their children. A node in
+    Of those at the same depth the oldest is first; parents come before their children. A node in
     the last position is useless: the pass yields that position's token without it, but one at the
     position before it is not.
     """
-    row_of = {tree.frontier: 0}
     useful = (node for node in tree.nodes() if node.position < ending.max_length - 1)
-    nodes = list(islice(useful, max_nodes))
+    return sorted(useful, key=lambda node: node.position)
+
+
+def plan_pass(tree: SpeculationTree, ending: Ending, max_nodes: int) -> PassPlan:
+    """The frontier and the first useful nodes."""
+    nodes = list(islice(useful_nodes(tree, ending), max_nodes)) if max_nodes else []
+    row_of = {tree.frontier: 0}
     children: list[dict[int, int]] = [{} for _ in range(len(nodes) + 1)]
     parents = [CACHED_TEXT]
     for row, node in enumerate(nodes, start=1):
@@ -97,35 +101,115 @@ def plan_pass(tree: SpeculationTree, ending: Ending, max_nodes: int) -> PassPlan
     return PassPlan(Rows(tokens, tuple(parents)), tuple(children))
 
 
-def walk(
-    plan: PassPlan, logits: Logits, choose: Choose, num_committed: int, ending: Ending
-) -> Verdict:
-    """Follow the children that carry the target's tokens, until none does or the text ends.
+class Walk:
+    """The way down one session's tree, until no child carries the target's token or the text ends.
 
     Args:
         plan: what was computed.
-        logits: [len(plan.rows.tokens), vocab].
-        choose: the acceptance rule.
-        num_committed: tokens committed before the pass.
+        first_row: of the plan, among the logits of the pass.
+        rule: of acceptance.
+        text: committed before the pass.
+        num_prompt_tokens: how many of them are the prompt.
         ending: where the generation ends.
     """
-    tokens: list[int] = []
-    kept_rows = [0]
-    while True:
-        row = kept_rows[-1]
-        children = plan.children[row]
-        token = choose(logits[row], tuple(children), tokens)
-        tokens.append(token)
-        reason = ending.reason(token, num_committed + len(tokens))
-        child = children.get(token)
+
+    def __init__(
+        self,
+        plan: PassPlan,
+        first_row: int,
+        rule: AcceptanceRule,
+        text: Sequence[int],
+        num_prompt_tokens: int,
+        ending: Ending,
+    ) -> None:
+        self._plan = plan
+        self._first_row = first_row
+        self._rule = rule
+        self._text = text
+        self._num_prompt_tokens = num_prompt_tokens
+        self._ending = ending
+        self._tokens: list[int] = []
+        self._kept_rows = [0]
+        self._finish_reason: FinishReason | None = None
+        self._is_over = False
+        self.is_unusable = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to choose."""
+        return self._is_over or self.is_unusable
+
+    def point(self) -> ChoicePoint:
+        """What has to be chosen next."""
+        return self._point(self._kept_rows[-1], self._tokens)
+
+    def all_points(self) -> Iterator[ChoicePoint]:
+        """What may have to be chosen, row by row of the plan."""
+        paths: list[tuple[int, ...]] = []
+        for row, (token, parent) in enumerate(
+            zip(self._plan.rows.tokens, self._plan.rows.parents, strict=True)
+        ):
+            paths.append(() if parent == CACHED_TEXT else (*paths[parent], token))
+            yield self._point(row, paths[row])
+
+    def advance(self, token: int) -> None:
+        """Commit what was chosen at `point`."""
+        if token == UNUSABLE:
+            self.is_unusable = True
+            return
+        self._tokens.append(token)
+        self._finish_reason = self._ending.reason(token, len(self._text) + len(self._tokens))
+        child = self._plan.children[self._kept_rows[-1]].get(token)
+        self._is_over = child is None or self._finish_reason is not None
         if child is not None:
-            kept_rows.append(child)
-        if child is None or reason is not None:
-            break
-    return Verdict(
-        tokens=tuple(tokens),
-        kept_rows=tuple(kept_rows),
-        num_accepted=len(kept_rows) - 1,
-        is_correction=child is None and bool(children),
-        finish_reason=reason,
-    )
+            self._kept_rows.append(child)
+
+    def follow(self, tokens: Sequence[int]) -> None:
+        """Walk to the end along tokens that were chosen at `all_points`."""
+        while not self.is_over:
+            self.advance(tokens[self._kept_rows[-1]])
+
+    def verdict(self) -> Verdict:
+        """What the walk commits, once it is over."""
+        num_accepted = len(self._kept_rows) - 1
+        had_children = bool(self._plan.children[self._kept_rows[-1]])
+        return Verdict(
+            tokens=tuple(self._tokens),
+            kept_rows=tuple(self._kept_rows),
+            num_accepted=num_accepted,
+            is_correction=had_children and num_accepted < len(self._tokens),
+            finish_reason=self._finish_reason,
+        )
+
+    def _point(self, row: int, walked: Sequence[int]) -> ChoicePoint:
+        prompt: Sequence[int] = ()
+        output: Sequence[int] = ()
+        if self._rule.params.has_penalties:
+            prompt = self._text[: self._num_prompt_tokens]
+            output = (*self._text[self._num_prompt_tokens :], *walked)
+        return ChoicePoint(
+            row=self._first_row + row,
+            position=len(self._text) + len(walked),
+            rule=self._rule,
+            children=tuple(self._plan.children[row]),
+            prompt_tokens=prompt,
+            output_tokens=output,
+        )
+
+
+def walk_together(walks: Sequence[Walk], logits: PassLogits) -> None:
+    """Walk to the end of all; those whose logits are no numbers are unusable then."""
+    if logits.chooses_whole_trees:
+        _walk_whole_trees(walks, logits)
+        return
+    while going := [walk for walk in walks if not walk.is_over]:
+        chosen = logits.choose([walk.point() for walk in going])
+        for walk, token in zip(going, chosen, strict=True):
+            walk.advance(token)
+
+
+def _walk_whole_trees(walks: Sequence[Walk], logits: PassLogits) -> None:
+    points = [list(walk.all_points()) for walk in walks]
+    chosen = iter(logits.choose([point for own in points for point in own]))
+    for walk, own in zip(walks, points, strict=True):
+        walk.follow(list(islice(chosen, len(own))))

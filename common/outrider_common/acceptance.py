@@ -126,6 +126,11 @@ class SparseDistribution:
 class AcceptanceRule(Protocol):
     """Chooses the target's token at one point of the tree."""
 
+    @property
+    def params(self) -> SamplingParams:
+        """The sampling parameters of the generation."""
+        ...
+
     def choose(
         self,
         logits: Logits,

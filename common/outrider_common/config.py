@@ -10,6 +10,9 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 ProposerName: TypeAlias = Literal["lm", "retrieval", "garbage", "none"]
+DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
+NumberFormat: TypeAlias = Literal["auto", "float32", "bfloat16"]
+PolicyName: TypeAlias = Literal["latency", "throughput"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
 
@@ -62,16 +65,82 @@ class VerifierSettings(Section):
     model: str = Field(
         default=_DEFAULT_MODEL,
         min_length=1,
-        description="The target model: a name in the model store, hf:org/name, or a directory.",
+        description=(
+            "The target model: a name in the model store, hf:org/name, or a directory. "
+            "'synthetic:c0=20ms,c1=0.2ms,acceptance=0.8' is a stand-in for load tests."
+        ),
     )
     num_threads: int = Field(
         default=1, ge=1, le=1024, description="CPU threads of one forward pass of the target."
+    )
+    device: DeviceName = Field(
+        default="auto", description="Where the target runs. auto: on a GPU if there is one."
+    )
+    dtype: NumberFormat = Field(
+        default="auto",
+        description="Number format of the target. auto: float32 on a CPU, bfloat16 on a GPU.",
+    )
+    fixed_rows: int = Field(
+        default=0,
+        ge=0,
+        le=65536,
+        description=(
+            "Fill every forward pass up to a multiple of so many rows, so that results depend less "
+            "on how many there are; 0 does not."
+        ),
+    )
+    kv_cache_mib: int | None = Field(
+        default=None,
+        ge=1,
+        description=(
+            "The most memory of the KV cache, in MiB. Not set: 1024 on a CPU, most of what is free "
+            "on a GPU."
+        ),
+        json_schema_extra={ALLOWED: "a whole number of at least 1"},
     )
     max_sessions: int = Field(
         default=64,
         ge=1,
         le=65536,
-        description="Sessions open at the same time; further ones are refused.",
+        description="Sessions that run at the same time; further ones wait.",
+    )
+    max_waiting_sessions: int = Field(
+        default=64,
+        ge=0,
+        le=65536,
+        description="Sessions that wait for room at most; further ones are turned away.",
+    )
+    policy: PolicyName = Field(
+        default="latency",
+        description=(
+            "latency: a session without drafts is decoded whenever rows are free. throughput: it "
+            "waits for drafts, up to max_draft_wait_ms."
+        ),
+    )
+    max_draft_wait_ms: int = Field(
+        default=100,
+        ge=0,
+        le=60_000,
+        description="For how long the policy `throughput` lets a session wait for drafts.",
+    )
+    max_pass_ms: int = Field(
+        default=250,
+        ge=1,
+        le=600_000,
+        description=(
+            "How long prompts may make a forward pass, by estimate, while other sessions are "
+            "decoding."
+        ),
+    )
+    shadow_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description=(
+            "The share of sessions whose text is decoded again, plainly and one row at a time, to "
+            "count tokens that batching has changed."
+        ),
     )
     max_nodes_per_session: int = Field(
         default=64,

@@ -12,6 +12,9 @@ from typing import ClassVar, Final
 REASON_METADATA_KEY: Final = "outrider-reason"
 """The trailing metadata of a failed call in which the error's `reason` travels."""
 
+RETRY_METADATA_KEY: Final = "grpc-retry-pushback-ms"
+"""The trailing metadata that says when to try again, as gRPC's own retries read it (gRFC A6)."""
+
 
 class OutriderError(Exception):
     """Base of all errors that are meant to be read by people.
@@ -89,10 +92,19 @@ class ParityError(ModelFileError):
 
 
 class CapacityError(OutriderError):
-    """The request is fine but there is no room for it now."""
+    """The request is fine but there is no room for it now.
+
+    Args:
+        message: one sentence.
+        retry_after_s: in how many seconds there may be room; None if that is not known.
+    """
 
     reason = "CAPACITY"
     status = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UnavailableError(OutriderError):

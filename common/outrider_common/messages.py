@@ -148,6 +148,9 @@ class Commit:
         queue_us: from when the session could have run to when its pass began, in microseconds.
         pass_us: how long the pass took, in microseconds.
         num_rows: how many tokens of this session the pass computed.
+        credit: how many draft nodes the edge may have outstanding from now on; None if the
+            verifier does not say.
+        price: what a draft node is worth at least: its chance of being committed, in [0, 1].
     """
 
     start: int
@@ -158,6 +161,8 @@ class Commit:
     queue_us: int = 0
     pass_us: int = 0
     num_rows: int = 0
+    credit: int | None = None
+    price: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

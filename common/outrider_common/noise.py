@@ -23,15 +23,15 @@ Array: TypeAlias = Any
 WORDS_PER_BLOCK: Final = 4
 NUM_ROUNDS: Final = 10
 
-_MASK_32: Final = 0xFFFFFFFF
-_MULTIPLIERS: Final = (0xD2511F53, 0xCD9E8D57)
-_WEYL_INCREMENTS: Final = (0x9E3779B9, 0xBB67AE85)
-_LN_2: Final = math.log(2)
-_SQRT_HALF_BITS: Final = 0x3FE6A09E667F3BCD  # the float64 next to sqrt(1/2), as an integer
-_MANTISSA_BITS: Final = 52
-_MANTISSA_MASK: Final = 2**_MANTISSA_BITS - 1
-_BOUND_OF_ONE: Final = 1023 * _LN_2 + 1e-9  # with room for what all steps round
-_ATANH_COEFFICIENTS: Final = tuple(2 / (2 * k + 1) for k in range(8))
+MASK_32: Final = 0xFFFFFFFF
+MULTIPLIERS: Final = (0xD2511F53, 0xCD9E8D57)
+WEYL_INCREMENTS: Final = (0x9E3779B9, 0xBB67AE85)
+LN_2: Final = math.log(2)
+SQRT_HALF_BITS: Final = 0x3FE6A09E667F3BCD  # the float64 next to sqrt(1/2), as an integer
+MANTISSA_BITS: Final = 52
+MANTISSA_MASK: Final = 2**MANTISSA_BITS - 1
+BOUND_OF_ONE: Final = 1023 * LN_2 + 1e-9  # with room for what all steps round
+ATANH_COEFFICIENTS: Final = tuple(2 / (2 * k + 1) for k in range(8))
 
 
 class Purpose(enum.IntEnum):
@@ -62,12 +62,12 @@ def philox(counter: tuple[Array, ...], key: tuple[int, int]) -> tuple[Array, ...
     for _ in range(NUM_ROUNDS):
         # The products wrap around 2**64, which leaves their two words right. c1 and c3 keep a
         # stray upper half until the next round's exclusive or, which is masked.
-        product_0, product_1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0 = ((product_1 >> 32) ^ c1 ^ k0) & _MASK_32
-        c2 = ((product_0 >> 32) ^ c3 ^ k1) & _MASK_32
+        product_0, product_1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0 = ((product_1 >> 32) ^ c1 ^ k0) & MASK_32
+        c2 = ((product_0 >> 32) ^ c3 ^ k1) & MASK_32
         c1, c3 = product_1, product_0
-        k0, k1 = (k0 + _WEYL_INCREMENTS[0]) & _MASK_32, (k1 + _WEYL_INCREMENTS[1]) & _MASK_32
-    return c0, c1 & _MASK_32, c2, c3 & _MASK_32
+        k0, k1 = (k0 + WEYL_INCREMENTS[0]) & MASK_32, (k1 + WEYL_INCREMENTS[1]) & MASK_32
+    return c0, c1 & MASK_32, c2, c3 & MASK_32
 
 
 def uniform(xp: ArrayModule, seed: int, purpose: Purpose, position: int, token_ids: Array) -> Array:
@@ -147,8 +147,8 @@ def gumbel_bound(xp: ArrayModule, uniforms: Array) -> Array:
     above -log(1 - u) by less than 0.06.
     """
     bits = xp.asarray((1.0 - uniforms).view(xp.int64), dtype=xp.float64)
-    bits *= -_LN_2 * 2.0**-_MANTISSA_BITS
-    bits += _BOUND_OF_ONE
+    bits *= -LN_2 * 2.0**-MANTISSA_BITS
+    bits += BOUND_OF_ONE
     return bits
 
 
@@ -167,11 +167,11 @@ def log(xp: ArrayModule, x: Array) -> Array:
         float64 of the same shape.
     """
     # In place where it can be: fresh memory costs as much as the arithmetic.
-    shifted = x.view(xp.int64) - _SQRT_HALF_BITS
-    result = xp.asarray(shifted >> _MANTISSA_BITS, dtype=xp.float64)  # e
-    result *= _LN_2
-    shifted &= _MANTISSA_MASK
-    shifted += _SQRT_HALF_BITS
+    shifted = x.view(xp.int64) - SQRT_HALF_BITS
+    result = xp.asarray(shifted >> MANTISSA_BITS, dtype=xp.float64)  # e
+    result *= LN_2
+    shifted &= MANTISSA_MASK
+    shifted += SQRT_HALF_BITS
     mantissa = shifted.view(xp.float64)
     s = mantissa - 1.0
     mantissa += 1.0
@@ -184,11 +184,11 @@ def log(xp: ArrayModule, x: Array) -> Array:
 
 def _polynomial(x: Array) -> Array:
     """2 + 2/3 x + 2/5 x**2 + ... by Horner's rule."""
-    total = x * _ATANH_COEFFICIENTS[-1]
-    for coefficient in _ATANH_COEFFICIENTS[-2:0:-1]:
+    total = x * ATANH_COEFFICIENTS[-1]
+    for coefficient in ATANH_COEFFICIENTS[-2:0:-1]:
         total += coefficient
         total *= x
-    total += _ATANH_COEFFICIENTS[0]
+    total += ATANH_COEFFICIENTS[0]
     return total
 
 
@@ -205,7 +205,7 @@ def _split(number: int) -> tuple[int, int]:
     """The lower and upper word of a 64-bit number."""
     if not 0 <= number < 2**64:
         raise ValueError(f"{number} is not a 64-bit seed or position; use 0 to 2**64 - 1")
-    return number & _MASK_32, number >> 32
+    return number & MASK_32, number >> 32
 
 
 def _to_uniform(xp: ArrayModule, words: Array) -> Array:

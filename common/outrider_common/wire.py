@@ -254,6 +254,8 @@ def _encode_commit(event: Commit) -> pb.Commit:
         queue_us=event.queue_us,
         pass_us=event.pass_us,
         num_rows=event.num_rows,
+        credit=event.credit,
+        price_permille=round(event.price * 1000),
     )
 
 
@@ -289,6 +291,8 @@ def _decode_commit(message: pb.Commit) -> Commit:
         queue_us=message.queue_us,
         pass_us=message.pass_us,
         num_rows=message.num_rows,
+        credit=message.credit if message.HasField("credit") else None,
+        price=message.price_permille / 1000,
     )
 
 

@@ -4,6 +4,7 @@ Turns values into messages, and statuses into our errors. Decides nothing.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -14,11 +15,13 @@ from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_common.errors import (
     REASON_METADATA_KEY,
+    RETRY_METADATA_KEY,
+    CapacityError,
     OutriderError,
     UnavailableError,
     error_from_wire,
 )
-from outrider_common.messages import ModelInfo, OpenSession, ServerEvent
+from outrider_common.messages import Commit, ModelInfo, OpenSession, ServerEvent
 from outrider_common.tree import DraftNode
 from outrider_common.wire import (
     decode_event,
@@ -88,6 +91,7 @@ class GrpcSession:
     def __init__(self, call: Any, address: str) -> None:
         self._call = call
         self._address = address
+        self._writing = asyncio.Lock()
         self._bytes_up = 0
         self._bytes_down = 0
 
@@ -116,10 +120,9 @@ class GrpcSession:
         Why it ended is for `receive` to say.
         """
         self._bytes_up += request.ByteSize() + FRAMING_BYTES_PER_MESSAGE
-        try:
-            await self._call.write(request)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            async with self._writing:
+                await self._call.write(request)
 
     async def receive(self) -> ServerEvent | None:
         """The verifier's next event; see `SessionLink.receive`."""
@@ -132,12 +135,20 @@ class GrpcSession:
                 return None
             self._bytes_down += response.ByteSize() + FRAMING_BYTES_PER_MESSAGE
             event = decode_event(response)
+            if isinstance(event, Commit) and event.finish_reason is not None:
+                await self._send_no_more()
             if event is not None:
                 return event
 
     def close(self) -> None:
         """Give the stream up, whatever state it is in."""
         self._call.cancel()
+
+    async def _send_no_more(self) -> None:
+        """Close our side; the verifier, which has said its last, waits for that."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            async with self._writing:
+                await self._call.done_writing()
 
     def _lost(self, error: grpc.aio.AioRpcError) -> UnavailableError:
         if self._bytes_down == 0:
@@ -150,9 +161,15 @@ class GrpcSession:
 
 def _said_by_verifier(error: grpc.aio.AioRpcError) -> OutriderError | None:
     """The verifier's own error, or None where gRPC itself ended the call."""
-    metadata: Any = error.trailing_metadata() or ()
-    reason = dict(metadata).get(REASON_METADATA_KEY)
-    return None if reason is None else error_from_wire(str(reason), error.details() or "")
+    trailing: Any = error.trailing_metadata() or ()
+    metadata = dict(trailing)
+    if REASON_METADATA_KEY not in metadata:
+        return None
+    said = error_from_wire(str(metadata[REASON_METADATA_KEY]), error.details() or "")
+    retry_ms = str(metadata.get(RETRY_METADATA_KEY, ""))
+    if isinstance(said, CapacityError) and retry_ms.isdecimal():
+        said.retry_after_s = int(retry_ms) / 1000
+    return said
 
 
 def _not_reached(error: grpc.aio.AioRpcError, address: str) -> UnavailableError:

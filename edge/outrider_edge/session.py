@@ -48,6 +48,9 @@ class _Guess:
 class EdgeSession:
     """Drafts ahead of the verifier, from the likeliest leaf, as far as credit and depth allow.
 
+    Commits say what the verifier's load allows: how many nodes may be outstanding, and what one has
+    to be worth. Guesses below that price are not sent.
+
     Args:
         prefix: the prompt, and what was committed before, where the generation is resumed.
         max_outstanding_nodes: the verifier's limit.
@@ -67,6 +70,8 @@ class EdgeSession:
     ) -> None:
         self._tree = SpeculationTree(prefix)
         self._max_outstanding_nodes = max_outstanding_nodes
+        self._credit = max_outstanding_nodes
+        self._price = 0.0
         self._max_depth = max_depth
         self._max_length = max_length
         self._clock = clock
@@ -84,11 +89,11 @@ class EdgeSession:
 
     def next_point(self) -> DraftPoint | None:
         """The likeliest leaf that there is room to draft from, or None until the tree changes."""
-        room = self._max_outstanding_nodes - self._tree.num_outstanding
+        room = self._credit - self._tree.num_outstanding
         if room < 1:
             return None
-        leaf = max(self._open_leaves(), key=self._path_probability, default=None)
-        if leaf is None:
+        leaf = max(self._open_leaves(), key=self._value, default=None)
+        if leaf is None or self._value(leaf) < self._price:
             return None
         return DraftPoint(
             context=(*self._tree.tokens, *(node.token for node in leaf.path())),
@@ -108,8 +113,6 @@ class EdgeSession:
         anchor = self._anchor(point)
         if anchor is None:
             return 0
-        if not draft.tokens and isinstance(anchor, TreeNode):
-            self._silent.add(anchor)
         places: list[TreeNode | int | None] = []
         num_new = 0
         for token, parent, probability in zip(
@@ -119,6 +122,8 @@ class EdgeSession:
             place, is_new = self._place(above, token, probability, proposer)
             places.append(place)
             num_new += is_new
+        if isinstance(anchor, TreeNode) and not anchor.children:
+            self._silent.add(anchor)  # nothing to say, or nothing that is worth its price
         return num_new
 
     def take_unsent(self) -> list[DraftNode]:
@@ -137,6 +142,9 @@ class EdgeSession:
         """
         now = self._clock()
         committed = self._tree.commit(commit.start, commit.tokens)
+        if commit.credit is not None:
+            self._credit = min(commit.credit, self._max_outstanding_nodes)
+        self._price = commit.price
         records = [self._record(entry, commit, now) for entry in committed]
         self._num_passes += 1
         self._forget_the_dead()
@@ -161,7 +169,13 @@ class EdgeSession:
         deepest = min(self._tree.frontier.position + self._max_depth, self._max_length - 2)
         return deepest - node.position
 
-    def _path_probability(self, node: TreeNode) -> float:
+    def _value(self, node: TreeNode) -> float:
+        """The chance that a node is committed, by the probabilities of the guesses on its path."""
+        from_root = self._from_root(self._tree.frontier)
+        return self._from_root(node) / from_root if from_root > 0 else 0.0
+
+    def _from_root(self, node: TreeNode) -> float:
+        """The product of probabilities since the last committed token that no draft carried."""
         return self._guesses[node.ids[0]].path_probability if node.ids else 1.0
 
     def _anchor(self, point: DraftPoint) -> TreeNode | int | None:
@@ -190,16 +204,18 @@ class EdgeSession:
         child = above.children.get(token)
         if child is not None:
             return child, False
+        if self._value(above) * probability < self._price:
+            return None, False
         return self._hang(above, token, probability, proposer), True
 
     def _is_full(self, node: TreeNode) -> bool:
-        no_credit = self._tree.num_outstanding >= self._max_outstanding_nodes
+        no_credit = self._tree.num_outstanding >= self._credit
         return no_credit or self._room_below(node) < 1
 
     def _hang(self, above: TreeNode, token: int, probability: float, proposer: str) -> TreeNode:
         node_id = self._tree.last_id + 1
         self._guesses[node_id] = _Guess(
-            self._path_probability(above) * probability, self._clock(), proposer
+            self._from_root(above) * probability, self._clock(), proposer
         )
         self._tree.extend([DraftNode(node_id, token, _name(above))])
         self._unsent.append(node_id)

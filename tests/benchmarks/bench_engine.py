@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from bench_experiments import EXPERIMENTS, FULL, QUICK, SEED, Bench, Scale
+from bench_costs import COSTS
+from bench_experiments import FULL, QUICK, SEED, SPEEDS, Bench, Experiments, Scale
 from bench_report import Conditions, Machine, Results, render, write_section
 from bench_ways import SteppedEngine
 from bench_workload import PROMPT_FILE, prompt_text
@@ -25,25 +26,30 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.loading import load_causal_lm
-from outrider_cloud.scheduler import PackingScheduler, Scheduler, TurnScheduler
-from outrider_cloud.server import engine_around
+from outrider_cloud.scheduler import Scheduler, TurnScheduler
+from outrider_cloud.server import engine_around, packing_scheduler
 from outrider_cloud.torch_target import TorchTarget
 from outrider_common.config import VerifierSettings
 from outrider_common.errors import InvalidInputError, OutriderError
 from outrider_models.store import ModelStore, default_root
 
 MODEL: Final = "smollm2-135m"
+EXPERIMENTS: Final[Experiments] = {**SPEEDS, **COSTS}
 SETTINGS: Final = VerifierSettings()
 """A verifier's defaults."""
 
 
 def make_engine(target: TorchTarget) -> SteppedEngine:
     """The engine that is measured, around a target, as a verifier with default settings has it."""
-    scheduler = PackingScheduler(
-        SETTINGS.rows_per_pass, SETTINGS.max_nodes_per_pass, SETTINGS.prefill_chunk_tokens
-    )
-    return _engine(target, scheduler)
+    return _engine(target, packing_scheduler(SETTINGS))
+
+
+def make_wide_engine(target: TorchTarget, max_sessions: int) -> BatchingEngine:
+    """The engine that is measured, with room for many sessions."""
+    settings = SETTINGS.model_copy(update={"max_sessions": max_sessions})
+    return _engine(target, packing_scheduler(settings), settings)
 
 
 def make_plain_engine(target: TorchTarget) -> SteppedEngine:
@@ -53,8 +59,10 @@ def make_plain_engine(target: TorchTarget) -> SteppedEngine:
     )
 
 
-def _engine(target: TorchTarget, scheduler: Scheduler) -> SteppedEngine:
-    return engine_around(target, scheduler, SETTINGS, "benchmark")
+def _engine(
+    target: TorchTarget, scheduler: Scheduler, settings: VerifierSettings = SETTINGS
+) -> BatchingEngine:
+    return engine_around(target, scheduler, settings, "benchmark")
 
 
 def measure_all(numbers: Sequence[int], scale: Scale, num_threads: int) -> Results:
@@ -81,6 +89,7 @@ def measure_all(numbers: Sequence[int], scale: Scale, num_threads: int) -> Resul
             target=target,
             make_engine=lambda: make_engine(target),
             make_plain_engine=lambda: make_plain_engine(target),
+            make_wide_engine=lambda max_sessions: make_wide_engine(target, max_sessions),
             plain=load_causal_lm(directory, lambda _config: None),
             tokens=tokenizer.encode(prompt_text(), add_special_tokens=False).ids,
             scale=scale,

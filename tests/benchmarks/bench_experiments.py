@@ -23,7 +23,8 @@ from bench_ways import (
 from bench_workload import ScriptedDrafter, cut_prompts, prompt_lengths
 from rich.progress import Progress
 
-from outrider_cloud.target import Target
+from outrider_cloud.batching_engine import BatchingEngine
+from outrider_cloud.torch_target import TorchTarget
 
 Outcome = TypeVar("Outcome")
 MakeEngine = Callable[[], SteppedEngine]
@@ -60,6 +61,7 @@ class Scale:
         longest_prompt: of those of mixed length, in tokens.
         num_mixed_tokens: that each session generates from a prompt of mixed length.
         num_steady_tokens: that each session generates from a short prompt.
+        num_crowd: sessions that begin with the same text.
     """
 
     num_passes: int
@@ -68,6 +70,7 @@ class Scale:
     longest_prompt: int
     num_mixed_tokens: int
     num_steady_tokens: int
+    num_crowd: int
 
 
 FULL: Final = Scale(
@@ -77,6 +80,7 @@ FULL: Final = Scale(
     longest_prompt=1024,
     num_mixed_tokens=24,
     num_steady_tokens=32,
+    num_crowd=1000,
 )
 QUICK: Final = Scale(
     num_passes=10,
@@ -85,6 +89,7 @@ QUICK: Final = Scale(
     longest_prompt=128,
     num_mixed_tokens=8,
     num_steady_tokens=16,
+    num_crowd=100,
 )
 
 
@@ -95,6 +100,7 @@ class Bench:
         target: ours.
         make_engine: builds the engine that is measured, around it.
         make_plain_engine: builds one that runs a single session a pass.
+        make_wide_engine: builds one as `make_engine` does, with room for so many sessions.
         plain: the same weights as Transformers runs them.
         tokens: of the text that prompts are cut from.
         scale: how much is measured.
@@ -103,9 +109,10 @@ class Bench:
 
     def __init__(
         self,
-        target: Target,
+        target: TorchTarget,
         make_engine: MakeEngine,
         make_plain_engine: MakeEngine,
+        make_wide_engine: Callable[[int], BatchingEngine],
         plain: TransformersModel,
         tokens: Sequence[int],
         scale: Scale,
@@ -114,6 +121,7 @@ class Bench:
         self.target = target
         self.make_engine = make_engine
         self.make_plain_engine = make_plain_engine
+        self.make_wide_engine = make_wide_engine
         self.plain = plain
         self.tokens = tokens
         self.scale = scale
@@ -239,7 +247,10 @@ def single_drafting(bench: Bench) -> Experiment:
     return _drafted_against_undrafted(bench, 4, "One session, drafted", prompts, rounds)
 
 
-EXPERIMENTS: Final[Mapping[int, Callable[[Bench], Experiment]]] = {
+Experiments = Mapping[int, Callable[[Bench], Experiment]]
+"""By number, as `--only` takes them."""
+
+SPEEDS: Final[Experiments] = {
     1: passes,
     2: batching,
     3: drafting,

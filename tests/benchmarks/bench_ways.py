@@ -23,6 +23,8 @@ from transformers.generation.continuous_batching import ContinuousBatchingManage
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
 from outrider_cloud.engine import EngineEvent, EngineSession, Sink
+from outrider_cloud.paged_sequence import PagedSequence
+from outrider_cloud.pages import PageKeys, PagePool
 from outrider_cloud.target import Rows, Segment, Target
 from outrider_common.errors import OutriderError
 from outrider_common.messages import ModelInfo, OpenSession
@@ -126,7 +128,7 @@ def run_engine(
         for index, (prompt, drafter) in enumerate(zip(prompts, each_drafter, strict=True))
     ]
     sessions = [
-        engine.open(_open_message(prompt, num_tokens, engine.info), client.take)
+        engine.open(open_message(prompt, num_tokens, engine.info), client.take)
         for prompt, client in zip(prompts, clients, strict=True)
     ]
     while not all(client.is_finished for client in clients):
@@ -140,7 +142,8 @@ def run_engine(
     )
 
 
-def _open_message(prompt: Prompt, num_tokens: int, info: ModelInfo) -> OpenSession:
+def open_message(prompt: Prompt, num_tokens: int, info: ModelInfo) -> OpenSession:
+    """Open a greedy session that goes on past end-of-text tokens."""
     return OpenSession(
         prefix=prompt,
         num_prompt_tokens=len(prompt),
@@ -284,16 +287,21 @@ class TargetPass:
 
     def __init__(self, target: Target, past: Prompt) -> None:
         self._target = target
-        self._sequence = target.new_sequence()
-        rows = Rows.chain(past, first_logits_row=len(past) - 1)
-        target.forward([Segment(self._sequence, rows)])
+        shape = target.cache_shape
+        pool = PagePool(shape.num_pages, shape.page_tokens)
+        self._sequence = PagedSequence(pool, PageKeys(past, shape.page_tokens))
+        target.forward([self._segment(past)])
         self._sequence.keep(range(len(past)))
 
     def time_ms(self, tokens: Prompt) -> float:
         """Milliseconds of a pass over these tokens as a chain; none of them is kept."""
-        segments = [Segment(self._sequence, Rows.chain(tokens))]
+        segments = [self._segment(tokens)]
         began = time.perf_counter()
-        self._target.forward(segments)
+        self._target.forward(segments).numpy()
         elapsed_ms = (time.perf_counter() - began) * 1e3
         self._sequence.keep(())
         return elapsed_ms
+
+    def _segment(self, tokens: Prompt) -> Segment:
+        self._sequence.reserve(len(tokens))
+        return Segment(self._sequence.pages, self._sequence.length, Rows.chain(tokens))

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from outrider_cloud.target import CACHED_TEXT, Rows, Segment
+from outrider_cloud.choice import ArrayLogits
+from outrider_cloud.paged_sequence import Move
+from outrider_cloud.target import CACHED_TEXT, CacheShape, Segment
 
 VOCAB_SIZE = 11
 EOS = 10
@@ -32,32 +34,14 @@ def greedy_text(
     return text[len(prompt) :]
 
 
-class FakeSequence:
-    """Keeps its cache as tokens, so that keeping wrong rows shows in the logits."""
-
-    def __init__(self) -> None:
-        self.text: list[int] = []
-        self.rows = Rows((), ())
-
-    @property
-    def length(self) -> int:
-        return len(self.text)
-
-    def logits(self, rows: Rows) -> NDArray[np.float32]:
-        self.rows = rows
-        paths: list[list[int]] = []
-        for token, parent in zip(rows.tokens, rows.parents, strict=True):
-            paths.append([*(paths[parent] if parent != CACHED_TEXT else []), token])
-        wanted = paths[rows.first_logits_row :]
-        return np.stack([logits_after([*self.text, *path]) for path in wanted])
-
-    def keep(self, row_indices: Sequence[int]) -> None:
-        self.text += [self.rows.tokens[i] for i in row_indices]
-        self.rows = Rows((), ())
+NOTHING = -1
 
 
 class FakeTarget:
-    """Its passes wait while `gate` is given and closed, and fail if they hold `poison`."""
+    """Keeps a token in each slot of its cache, so that a wrong page or row shows in the logits.
+
+    Its passes wait while `gate` is given and closed, and fail if they hold `poison`.
+    """
 
     vocab_size = VOCAB_SIZE
     eos_token_ids = (EOS,)
@@ -67,20 +51,48 @@ class FakeTarget:
         max_positions: int = 200,
         gate: threading.Event | None = None,
         poison: int | None = None,
+        num_pages: int = 500,
+        page_tokens: int = 4,
     ) -> None:
         self.max_positions = max_positions
         self.gate = gate
         self.poison = poison
+        self.cache_shape = CacheShape(num_pages, page_tokens, bytes_per_page=page_tokens)
+        self.slots = [NOTHING] * (num_pages * page_tokens)
         self.num_rows: list[int] = []  # of each pass
 
-    def new_sequence(self) -> FakeSequence:
-        return FakeSequence()
-
-    def forward(self, segments: Sequence[Segment]) -> list[NDArray[np.float32]]:
+    def forward(self, segments: Sequence[Segment]) -> ArrayLogits:
         if self.gate is not None:
             assert self.gate.wait(30), "the test never opened the gate"
         if any(self.poison in segment.rows.tokens for segment in segments):
             raise MemoryError("no room")
         self.num_rows.append(sum(len(segment.rows.tokens) for segment in segments))
-        assert len({id(segment.sequence) for segment in segments}) == len(segments)
-        return [segment.sequence.logits(segment.rows) for segment in segments]  # type: ignore[attr-defined]
+        self._write(segments)
+        logits = [row for segment in segments for row in self._logits(segment)]
+        return ArrayLogits(np.array(logits, dtype=np.float32).reshape(-1, VOCAB_SIZE))
+
+    def move(self, moves: Sequence[Move]) -> None:
+        for move in moves:
+            self.slots[move.destination] = self.slots[move.source]
+
+    def _write(self, segments: Sequence[Segment]) -> None:
+        written = [
+            (self._slot(segment, segment.length + row), token)
+            for segment in segments
+            for row, token in enumerate(segment.rows.tokens)
+        ]
+        assert len({slot for slot, _ in written}) == len(written), "a slot belongs to two"
+        for slot, token in written:
+            self.slots[slot] = token
+
+    def _logits(self, segment: Segment) -> list[NDArray[np.float32]]:
+        text = [self.slots[self._slot(segment, i)] for i in range(segment.length)]
+        paths: list[list[int]] = []
+        for row, parent in enumerate(segment.rows.parents):
+            token = self.slots[self._slot(segment, segment.length + row)]
+            paths.append([*(paths[parent] if parent != CACHED_TEXT else []), token])
+        return [logits_after([*text, *path]) for path in paths[segment.rows.first_logits_row :]]
+
+    def _slot(self, segment: Segment, position: int) -> int:
+        index, offset = divmod(position, self.cache_shape.page_tokens)
+        return segment.pages[index] * self.cache_shape.page_tokens + offset

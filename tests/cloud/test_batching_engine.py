@@ -2,17 +2,35 @@
 
 import random
 import threading
+import time
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from fake_target import EOS, VOCAB_SIZE, FakeTarget, greedy_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider_cloud.batching_engine import BatchingEngine
+from outrider_cloud.choice import ArrayLogits
 from outrider_cloud.engine import EngineEvent
-from outrider_cloud.scheduler import PackingScheduler, TurnScheduler
+from outrider_cloud.scheduler import (
+    Load,
+    PackingLimits,
+    PackingScheduler,
+    Schedule,
+    TurnScheduler,
+)
 from outrider_cloud.session import VerifierSession
-from outrider_common.errors import CapacityError, OutriderError, ProtocolViolationError
+from outrider_cloud.target import Segment
+from outrider_common.errors import (
+    CapacityError,
+    InvalidPromptError,
+    ModelFileError,
+    OutriderError,
+    ProtocolViolationError,
+    UnavailableError,
+)
 from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree
@@ -25,19 +43,28 @@ LIMITS = Limits(
 SCHEDULERS = {
     "turn": lambda: TurnScheduler(max_nodes=6, prefill_chunk_tokens=3),
     "packing": lambda: PackingScheduler(
-        rows_per_pass=17, max_nodes_per_session=6, prefill_chunk_tokens=3
+        PackingLimits(
+            rows_per_pass=17,
+            max_nodes_per_session=6,
+            prefill_chunk_tokens=3,
+            max_credit=12,
+            max_draft_wait_s=0.0,
+        )
     ),
 }
 both = pytest.mark.parametrize("scheduler", SCHEDULERS)
 
 
-def make_engine(target: FakeTarget | None = None, scheduler: str = "packing") -> BatchingEngine:
+def make_engine(
+    target: FakeTarget | None = None, scheduler: str = "packing", max_waiting: int = 0
+) -> BatchingEngine:
     return BatchingEngine(
         target or FakeTarget(),
         SCHEDULERS[scheduler](),
         model="fake",
         tokenizer_fingerprint="v1:fake",
         limits=LIMITS,
+        max_waiting_sessions=max_waiting,
     )
 
 
@@ -218,7 +245,7 @@ def test_a_full_verifier_refuses_and_says_so() -> None:
     engine = make_engine()
     for _ in range(LIMITS.max_sessions):
         Client(engine, an_open([1]))
-    with pytest.raises(CapacityError, match="4 sessions"):
+    with pytest.raises(CapacityError, match="4 places"):
         Client(engine, an_open([1]))
     run_to_the_end(engine)
     Client(engine, an_open([1]))
@@ -280,3 +307,191 @@ def test_the_engines_thread_serves_sessions_and_stops() -> None:
     tokens = [t for event in events if isinstance(event, Commit) for t in event.tokens]
     assert tokens == greedy_text([1, 2], 10)
     engine.stop()
+
+
+# --- memory -----------------------------------------------------------------------------------
+
+
+def test_sessions_that_begin_alike_compute_their_beginning_once() -> None:
+    target = FakeTarget()
+    engine = make_engine(target)
+    prompt = [i % 10 for i in range(40)]
+    clients = [Client(engine, an_open([*prompt, i], 3, ignore_eos=True)) for i in range(4)]
+    run_to_the_end(engine)
+    for i, client in enumerate(clients):
+        assert client.answer == greedy_text([*prompt, i], 3, stop=())
+    assert sum(target.num_rows) == 40 + 4 * 3
+    assert engine.stats.counters.num_prefix_hits == 3 * 40
+    assert engine.stats.pages.num_held == 0
+
+
+def test_a_session_goes_on_with_a_shared_beginning_when_the_one_that_computes_it_leaves() -> None:
+    engine = make_engine()
+    prompt = [i % 10 for i in range(40)]
+    first, second = (Client(engine, an_open(prompt, 3, ignore_eos=True)) for _ in range(2))
+    for _ in range(4):
+        engine.step()
+    first.session.cancel()
+    run_to_the_end(engine)
+    assert second.answer == greedy_text(prompt, 3, stop=())
+
+
+def test_a_resumed_session_finds_what_was_computed_before() -> None:
+    target = FakeTarget()
+    engine = make_engine(target)
+    prompt = [i % 10 for i in range(30)]
+    client = Client(engine, an_open(prompt, 40, ignore_eos=True))
+    for _ in range(30):
+        engine.step()
+    client.session.cancel()
+    half = client.answer
+    num_rows = sum(target.num_rows)
+    again = Client(
+        engine, an_open([*prompt, *half], 40, ignore_eos=True, num_prompt_tokens=len(prompt))
+    )
+    run_to_the_end(engine)
+    assert half + again.answer == greedy_text(prompt, 40, stop=())
+    num_left = 40 - len(half)
+    assert sum(target.num_rows) - num_rows <= num_left + target.cache_shape.page_tokens
+
+
+@both
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), num_pages=st.integers(8, 20))
+def test_sessions_that_do_not_fit_together_wait_and_write_the_same(
+    scheduler: str, seed: int, num_pages: int
+) -> None:
+    chance = random.Random(seed)
+    engine = make_engine(FakeTarget(num_pages=num_pages), scheduler, max_waiting=20)
+    prompts = [[chance.randrange(3) for _ in range(chance.randrange(1, 20))] for _ in range(8)]
+    clients = [Client(engine, an_open(p, 10), seed + i) for i, p in enumerate(prompts)]
+    for _ in range(3000):
+        for client in clients:
+            if client.finish_reason is None and chance.random() < 0.3:
+                client.draft(good=chance.random() < 0.5)
+        if not engine.step():
+            break
+    assert [client.answer for client in clients] == [greedy_text(p, 10) for p in prompts]
+    usage = engine.stats.pages
+    assert (usage.num_held, usage.num_cached + usage.num_free) == (0, num_pages)
+
+
+def test_a_session_that_must_make_room_loses_no_token() -> None:
+    engine = make_engine(FakeTarget(num_pages=10))
+    clients = [Client(engine, an_open([i], 30, ignore_eos=True)) for i in (1, 2)]
+    run_to_the_end(engine)
+    assert engine.stats.counters.num_preemptions > 0
+    for client in clients:
+        assert client.answer == greedy_text([client.prompt[0]], 30, stop=())
+
+
+def test_a_prompt_that_the_cache_has_no_room_for_is_refused_with_the_limit() -> None:
+    engine = make_engine(FakeTarget(num_pages=5, page_tokens=4))
+    with pytest.raises(InvalidPromptError, match="at most 19"):
+        Client(engine, an_open([1] * 20))
+    client = Client(engine, an_open([1] * 15, 50, ignore_eos=True))
+    run_to_the_end(engine)
+    assert len(client.answer) == 5
+    assert client.finish_reason is FinishReason.LENGTH
+
+
+def test_more_sessions_than_may_run_wait_their_turn_and_then_run() -> None:
+    engine = make_engine(max_waiting=2)
+    clients = [Client(engine, an_open([i], 5, ignore_eos=True)) for i in range(6)]
+    engine.step()
+    with pytest.raises(CapacityError, match="4 sessions run, 2 wait") as caught:
+        Client(engine, an_open([1]))
+    assert caught.value.retry_after_s is not None
+    assert 0 < caught.value.retry_after_s <= 30
+    run_to_the_end(engine)
+    assert all(len(client.answer) == 5 for client in clients)
+
+
+def test_memory_in_use_is_within_a_page_a_session_of_the_tokens_held() -> None:
+    engine = make_engine()
+    clients = [Client(engine, an_open([i] * 30, 50, ignore_eos=True)) for i in range(4)]
+    for _ in range(40):
+        engine.step()
+    stats = engine.stats
+    assert stats.num_held_tokens == sum(len(c.prompt) + len(c.answer) - 1 for c in clients)
+    assert 0 <= stats.pages.num_held * stats.page_tokens - stats.num_held_tokens <= 4 * 3
+    assert stats.kv_bytes_held == stats.pages.num_held * stats.bytes_per_page
+
+
+# --- faults -----------------------------------------------------------------------------------
+
+
+def test_logits_that_are_no_numbers_end_their_own_session_with_a_sentence() -> None:
+    class Broken(FakeTarget):
+        def forward(self, segments: Sequence[Segment]) -> ArrayLogits:
+            logits = super().forward(segments).numpy().copy()
+            logits[0] = np.nan
+            return ArrayLogits(logits)
+
+    engine = make_engine(Broken())
+    spoilt, fine = (Client(engine, an_open([i], 1, ignore_eos=True)) for i in (1, 2))
+    engine.step()
+    assert isinstance(spoilt.events[-1], ModelFileError)
+    assert "not numbers" in str(spoilt.events[-1])
+    assert fine.answer == greedy_text([2], 1, stop=())
+
+
+def test_if_the_engine_itself_fails_every_session_is_told_and_no_more_are_taken() -> None:
+    class Broken(PackingScheduler):
+        def schedule(self, loads: Sequence[Load]) -> Schedule:
+            if loads:
+                raise RuntimeError("a bug")
+            return super().schedule(loads)
+
+    engine = BatchingEngine(
+        FakeTarget(),
+        Broken(PackingLimits(17, 6, 3, 12, 0.0)),
+        model="fake",
+        tokenizer_fingerprint="v1:fake",
+        limits=LIMITS,
+    )
+    failed = threading.Event()
+    engine.start(on_failure=failed.set)
+    client = Client(engine, an_open([1]))
+    assert failed.wait(10)
+    assert isinstance(client.events[-1], UnavailableError)
+    with pytest.raises(UnavailableError):
+        Client(engine, an_open([1]))
+    engine.stop()
+
+
+def test_a_tree_of_ten_thousand_nodes_is_refused_and_the_session_goes_on() -> None:
+    engine = make_engine()
+    client = Client(engine, an_open([1], 5, ignore_eos=True))
+    with pytest.raises(ProtocolViolationError, match="10000 more draft nodes"):
+        client.session.extend([DraftNode(i, 0, AtPosition(0)) for i in range(1, 10_001)])
+    run_to_the_end(engine)
+    assert client.answer == greedy_text([1], 5, stop=())
+
+
+def test_a_session_cancelled_in_the_middle_of_a_pass_gives_its_pages_back() -> None:
+    gate = threading.Event()
+    engine = make_engine(FakeTarget(gate=gate))
+    client, other = (Client(engine, an_open([i], 5, ignore_eos=True)) for i in (1, 2))
+    engine.start()
+    client.session.cancel()
+    gate.set()
+    for _ in range(1000):
+        if engine.num_sessions == 0:
+            break
+        time.sleep(0.01)
+    engine.stop()
+    assert client.finish_reason is FinishReason.CANCELLED
+    assert other.answer == greedy_text([2], 5, stop=())
+    assert engine.stats.pages.num_held == 0
+
+
+def test_commits_carry_credit_and_price() -> None:
+    engine = make_engine()
+    client = Client(engine, an_open([1], 3, ignore_eos=True))
+    run_to_the_end(engine)
+    for commit in client.events:
+        assert isinstance(commit, Commit)
+        assert commit.credit is not None
+        assert 0 <= commit.credit <= LIMITS.max_outstanding_nodes
+        assert 0 <= commit.price <= 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from outrider_cloud.packed_linear import SMALLEST_WEIGHT, PackedLinear, pack_linears
+from outrider_cloud.packed_linear import SMALLEST_WEIGHT, PackedLinear, pack, pack_linears
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -25,6 +25,17 @@ def test_only_large_layers_are_replaced_wherever_they_are() -> None:
     assert isinstance(model[0], PackedLinear)
     assert isinstance(model[1][1], PackedLinear)
     assert model[1][0] is small
+
+
+def test_a_model_may_be_packed_in_another_way() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 2), nn.ReLU()))
+    assert pack_linears(model, lambda linear: nn.Identity()) == 2
+    assert not [module for module in model.modules() if isinstance(module, nn.Linear)]
+
+
+def test_a_layer_that_would_not_gain_is_given_back() -> None:
+    small = nn.Linear(8, 8)
+    assert pack(small) is small
 
 
 def test_layers_of_other_number_formats_stay() -> None:

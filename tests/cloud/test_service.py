@@ -15,13 +15,25 @@ from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_cloud import service
 from outrider_cloud.batching_engine import BatchingEngine
-from outrider_cloud.scheduler import PackingScheduler
+from outrider_cloud.scheduler import PackingLimits, PackingScheduler
 from outrider_cloud.server import SERVICE_NAME, running_server
-from outrider_common.errors import REASON_METADATA_KEY, PortInUseError
+from outrider_common.errors import REASON_METADATA_KEY, RETRY_METADATA_KEY, PortInUseError
 from outrider_common.messages import Limits
 
 HOST = "127.0.0.1"
 NAN = float("nan")
+
+
+def a_scheduler() -> PackingScheduler:
+    return PackingScheduler(
+        PackingLimits(
+            rows_per_pass=32,
+            max_nodes_per_session=4,
+            prefill_chunk_tokens=16,
+            max_credit=8,
+            max_draft_wait_s=0.0,
+        )
+    )
 
 
 @pytest.fixture
@@ -37,7 +49,7 @@ def gate() -> Iterator[threading.Event]:
 async def port(gate: threading.Event) -> AsyncIterator[int]:
     engine = BatchingEngine(
         FakeTarget(gate=gate),
-        PackingScheduler(rows_per_pass=32, max_nodes_per_session=4, prefill_chunk_tokens=16),
+        a_scheduler(),
         model="fake",
         tokenizer_fingerprint="v1:fake",
         limits=Limits(
@@ -314,7 +326,9 @@ async def test_a_full_verifier_turns_new_sessions_away(stub: Any, gate: threadin
     await call.write(an_open())
     code, sentence, reason = await refusal(call)
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CAPACITY")
-    assert "3 sessions" in sentence
+    assert "3 places" in sentence
+    metadata = dict(await call.trailing_metadata())
+    assert 0 < int(metadata[RETRY_METADATA_KEY]) <= 30_000
     gate.set()
     for session in running:
         assert await answer(session) == greedy_text([1, 2, 3], 190, stop=())
@@ -323,7 +337,7 @@ async def test_a_full_verifier_turns_new_sessions_away(stub: Any, gate: threadin
 async def test_a_port_in_use_is_one_clear_sentence(port: int) -> None:
     engine = BatchingEngine(
         FakeTarget(),
-        PackingScheduler(32, 4, 16),
+        a_scheduler(),
         model="fake",
         tokenizer_fingerprint="v1:fake",
         limits=Limits(2048, 8, 64, 3),

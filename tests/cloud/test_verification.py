@@ -1,10 +1,23 @@
 """One pass for one session: what is computed, and what its logits commit."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from fake_target import VOCAB_SIZE
 
-from outrider_cloud.verification import Ending, plan_pass, walk
+from outrider_cloud.choice import UNUSABLE, ArrayLogits, ChoicePoint
+from outrider_cloud.verification import (
+    Ending,
+    PassPlan,
+    Verdict,
+    Walk,
+    plan_pass,
+    useful_nodes,
+    walk_together,
+)
+from outrider_common.acceptance import ExactRule
 from outrider_common.messages import FinishReason
+from outrider_common.sampling import SamplingParams
 from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree
 
 FAR = Ending(frozenset(), max_length=100)
@@ -25,16 +38,42 @@ def a_tree() -> SpeculationTree:
     return tree
 
 
+class WholeTrees(ArrayLogits):
+    """As an accelerator does it: all rows at once."""
+
+    num_calls = 0
+
+    @property
+    def chooses_whole_trees(self) -> bool:
+        return True
+
+    def choose(self, points: Sequence[ChoicePoint]) -> list[int]:
+        self.num_calls += 1
+        return super().choose(points)
+
+
 def logits_that_say(*tokens: int) -> np.ndarray:
     """For each row the token that it makes the best."""
     return np.eye(VOCAB_SIZE, dtype=np.float32)[list(tokens)]
 
 
-def greedy(logits: np.ndarray, children: object, walked: object) -> int:
-    return int(logits.argmax())
+def a_walk(plan: PassPlan, ending: Ending, first_row: int = 0, **params: float) -> Walk:
+    rule = ExactRule(SamplingParams(**params))  # type: ignore[arg-type]
+    return Walk(plan, first_row, rule, [9, 5], 1, ending)
 
 
-def test_a_plan_has_the_frontier_and_then_the_nodes_in_order_of_arrival() -> None:
+def walk(plan: PassPlan, logits: np.ndarray, ending: Ending) -> Verdict:
+    """The verdict, however the tokens are asked for."""
+    verdicts = []
+    for kind in (ArrayLogits, WholeTrees):
+        one = a_walk(plan, ending)
+        walk_together([one], kind(logits))
+        verdicts.append(one.verdict())
+    assert verdicts[0] == verdicts[1]
+    return verdicts[0]
+
+
+def test_a_plan_has_the_frontier_and_then_the_nodes_nearest_first() -> None:
     plan = plan_pass(a_tree(), FAR, max_nodes=16)
     assert plan.rows.tokens == (5, 1, 4, 2, 6, 3)
     assert plan.rows.parents == (-1, 0, 0, 1, 2, 1)
@@ -46,6 +85,11 @@ def test_a_plan_takes_no_more_nodes_than_allowed() -> None:
     assert plan.rows.tokens == (5, 1, 4, 2)
 
 
+def test_of_nodes_at_the_same_depth_the_older_comes_first() -> None:
+    depths = [(node.position, node.ids[0]) for node in useful_nodes(a_tree(), FAR)]
+    assert depths == [(2, 1), (2, 2), (3, 3), (3, 4), (3, 5)]
+
+
 def test_a_plan_leaves_out_nodes_that_cannot_save_a_pass() -> None:
     tree = SpeculationTree([9, 5])
     tree.extend([DraftNode(1, 1, AtPosition(1)), DraftNode(2, 2, AtNode(1))])
@@ -55,7 +99,7 @@ def test_a_plan_leaves_out_nodes_that_cannot_save_a_pass() -> None:
 
 def test_the_walk_follows_the_children_that_carry_the_targets_tokens() -> None:
     plan = plan_pass(a_tree(), FAR, max_nodes=16)
-    verdict = walk(plan, logits_that_say(1, 3, 0, 0, 0, 8), greedy, 2, FAR)
+    verdict = walk(plan, logits_that_say(1, 3, 0, 0, 0, 8), FAR)
     assert verdict.tokens == (1, 3, 8)
     assert verdict.kept_rows == (0, 1, 5)
     assert verdict.num_accepted == 2
@@ -64,14 +108,14 @@ def test_the_walk_follows_the_children_that_carry_the_targets_tokens() -> None:
 
 def test_a_token_that_no_child_carries_is_a_correction() -> None:
     plan = plan_pass(a_tree(), FAR, max_nodes=16)
-    verdict = walk(plan, logits_that_say(1, 7, 0, 0, 0, 0), greedy, 2, FAR)
+    verdict = walk(plan, logits_that_say(1, 7, 0, 0, 0, 0), FAR)
     assert verdict.tokens == (1, 7)
     assert verdict.is_correction
 
 
 def test_without_drafts_the_target_hedges() -> None:
     plan = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
-    verdict = walk(plan, logits_that_say(7), greedy, 2, FAR)
+    verdict = walk(plan, logits_that_say(7), FAR)
     assert verdict.tokens == (7,)
     assert verdict.num_accepted == 0
     assert not verdict.is_correction
@@ -80,7 +124,7 @@ def test_without_drafts_the_target_hedges() -> None:
 def test_a_stop_token_ends_the_walk_also_if_a_draft_carries_it() -> None:
     ending = Ending(frozenset({1}), max_length=100)
     plan = plan_pass(a_tree(), ending, max_nodes=16)
-    verdict = walk(plan, logits_that_say(1, 3, 0, 0, 0, 8), greedy, 2, ending)
+    verdict = walk(plan, logits_that_say(1, 3, 0, 0, 0, 8), ending)
     assert verdict.tokens == (1,)
     assert verdict.num_accepted == 1
     assert verdict.finish_reason is FinishReason.STOP
@@ -90,7 +134,7 @@ def test_the_walk_ends_at_the_greatest_length() -> None:
     ending = Ending(frozenset(), max_length=4)
     plan = plan_pass(a_tree(), ending, max_nodes=16)
     assert plan.rows.tokens == (5, 1, 4)  # the nodes below them would be for the last position
-    verdict = walk(plan, logits_that_say(1, 3, 0), greedy, 2, ending)
+    verdict = walk(plan, logits_that_say(1, 3, 0), ending)
     assert verdict.tokens == (1, 3)
     assert verdict.finish_reason is FinishReason.LENGTH
 
@@ -98,4 +142,36 @@ def test_the_walk_ends_at_the_greatest_length() -> None:
 def test_a_token_that_is_both_a_stop_and_the_last_is_a_stop() -> None:
     ending = Ending(frozenset({7}), max_length=3)
     plan = plan_pass(SpeculationTree([9, 5]), ending, max_nodes=16)
-    assert walk(plan, logits_that_say(7), greedy, 2, ending).finish_reason is FinishReason.STOP
+    assert walk(plan, logits_that_say(7), ending).finish_reason is FinishReason.STOP
+
+
+def test_sessions_walk_together_each_over_its_own_rows() -> None:
+    plan = plan_pass(a_tree(), FAR, max_nodes=16)
+    empty = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
+    said = logits_that_say(3, 1, 3, 0, 0, 0, 8, 6)
+    logits = WholeTrees(said)
+    walks = [a_walk(empty, FAR, 0), a_walk(plan, FAR, 1), a_walk(empty, FAR, 7)]
+    walk_together(walks, logits)
+    assert [one.verdict().tokens for one in walks] == [(3,), (1, 3, 8), (6,)]
+    assert logits.num_calls == 1
+
+
+def test_penalties_see_the_text_and_the_path_that_was_walked() -> None:
+    plan = plan_pass(a_tree(), FAR, max_nodes=16)
+    seen = [point.output_tokens for point in a_walk(plan, FAR, presence_penalty=1.0).all_points()]
+    assert seen == [(5,), (5, 1), (5, 4), (5, 1, 2), (5, 4, 6), (5, 1, 3)]
+    one = a_walk(plan, FAR, presence_penalty=1.0)
+    one.advance(1)
+    assert one.point().output_tokens == (5, 1)
+    assert one.point().prompt_tokens == [9]
+
+
+def test_logits_that_are_no_numbers_spoil_only_their_own_walk() -> None:
+    empty = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
+    logits = logits_that_say(3, 1)
+    logits[0] = np.nan
+    spoilt, fine = a_walk(empty, FAR, 0), a_walk(empty, FAR, 1)
+    walk_together([spoilt, fine], ArrayLogits(logits))
+    assert ArrayLogits(logits).choose([spoilt.point()]) == [UNUSABLE]
+    assert spoilt.is_unusable
+    assert fine.verdict().tokens == (1,)

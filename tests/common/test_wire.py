@@ -192,6 +192,8 @@ commits = st.builds(
             "queue_us": st.integers(0, 10**6),
             "pass_us": st.integers(0, 10**6),
             "num_rows": st.integers(0, 100),
+            "credit": st.none() | st.integers(0, 1000),
+            "price": st.integers(0, 1000).map(lambda permille: permille / 1000),
         }
     ),
     st.lists(tokens, max_size=1).map(tuple),

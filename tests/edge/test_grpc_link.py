@@ -14,6 +14,7 @@ from outrider.v1.verifier_pb2_grpc import (
 )
 from outrider_common.errors import (
     REASON_METADATA_KEY,
+    RETRY_METADATA_KEY,
     CapacityError,
     InvalidPromptError,
     OutriderError,
@@ -89,14 +90,18 @@ async def test_an_error_of_the_verifier_comes_out_as_the_same_error(server: Any)
         await context.abort(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "All sessions are taken.",
-            trailing_metadata=((REASON_METADATA_KEY, CapacityError.reason),),
+            trailing_metadata=(
+                (REASON_METADATA_KEY, CapacityError.reason),
+                (RETRY_METADATA_KEY, "1500"),
+            ),
         )
 
     servicer.script = script
     async with GrpcLink(address) as link:
         session = await link.open(OPEN, 4096)
-        with pytest.raises(CapacityError, match="All sessions are taken"):
+        with pytest.raises(CapacityError, match="All sessions are taken") as caught:
             await session.receive()
+        assert caught.value.retry_after_s == 1.5
         with pytest.raises(InvalidPromptError, match="No such prompt"):
             await link.model_info()
 

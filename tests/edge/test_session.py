@@ -54,6 +54,57 @@ def test_drafting_stops_at_the_greatest_depth_and_goes_on_after_a_commit() -> No
     assert point(session).context == (1, 2, 10, 11)
 
 
+def test_drafting_keeps_to_the_credit_that_a_commit_gives() -> None:
+    session = a_session()
+    session.receive(Commit(2, (7,), 0, credit=2))
+    assert point(session).max_tokens == 2
+    star = Draft((10, 11, 12), (CONTEXT_END,) * 3, (0.1,) * 3)
+    assert session.add(point(session), star, "lm") == 2
+    assert session.next_point() is None
+    session.receive(Commit(3, (8,), 0, credit=0))
+    assert session.next_point() is None
+    session.receive(Commit(4, (9,), 0, credit=1000))
+    assert point(session).max_tokens == 4  # the depth is the limit again
+
+
+def test_a_commit_that_says_nothing_of_credit_leaves_it_as_it_was() -> None:
+    session = a_session()
+    session.receive(Commit(2, (7,), 0, credit=2))
+    session.receive(Commit(3, (7,), 0))
+    assert point(session).max_tokens == 2
+
+
+def test_guesses_below_the_price_are_not_sent_nor_what_hangs_from_them() -> None:
+    session = a_session()
+    session.receive(Commit(2, (7,), 0, price=0.5))
+    draft = Draft((10, 11, 12), (CONTEXT_END, 0, CONTEXT_END), (0.4, 1.0, 0.6))
+    assert session.add(point(session), draft, "lm") == 1
+    assert [node.token for node in session.take_unsent()] == [12]
+
+
+def test_a_leaf_whose_guesses_are_all_below_the_price_is_not_asked_again() -> None:
+    session = a_session()
+    session.receive(Commit(2, (7,), 0, price=0.5))
+    assert session.add(point(session), Draft.chain([10], [0.4]), "lm") == 0
+    assert session.next_point() is None
+    session.receive(Commit(3, (8,), 0, price=0.1))
+    assert session.add(point(session), Draft.chain([10], [0.4]), "lm") == 1
+
+
+def test_a_leaf_that_is_below_the_price_itself_is_not_drafted_from() -> None:
+    session = a_session()
+    assert session.add(point(session), Draft.chain([10, 11], [0.6, 0.6]), "lm") == 2
+    session.receive(Commit(2, (10,), 1, price=0.7))
+    assert session.next_point() is None
+
+
+def test_what_is_committed_already_no_longer_lowers_the_value_of_what_follows() -> None:
+    session = a_session()
+    assert session.add(point(session), Draft.chain([10, 11], [0.6, 0.6]), "lm") == 2
+    session.receive(Commit(2, (10,), 1, price=0.5))
+    assert point(session).context == (1, 2, 10, 11)
+
+
 def test_drafting_never_exceeds_the_verifiers_limit() -> None:
     session = a_session(max_outstanding_nodes=3)
     star = Draft((10, 11, 12, 13), (CONTEXT_END,) * 4, (0.1,) * 4)

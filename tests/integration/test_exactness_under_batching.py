@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from outrider_cloud.batching_engine import BatchingEngine
-from outrider_cloud.scheduler import PackingScheduler, TurnScheduler
+from outrider_cloud.scheduler import PackingLimits, PackingScheduler, TurnScheduler
 from outrider_cloud.session import VerifierSession
 from outrider_cloud.torch_target import TorchTarget
 from outrider_common.errors import OutriderError
@@ -69,7 +69,9 @@ class Edge:
 
 
 def make_engine(target: TorchTarget, *, packed: bool) -> BatchingEngine:
-    scheduler = PackingScheduler(24, 8, 16) if packed else TurnScheduler(8, 256)
+    scheduler = (
+        PackingScheduler(PackingLimits(24, 8, 16, 64, 0.0)) if packed else TurnScheduler(8, 256)
+    )
     limits = Limits(65536, 64, 4096, 64)
     return BatchingEngine(
         target, scheduler, model="m", tokenizer_fingerprint="v1:any", limits=limits

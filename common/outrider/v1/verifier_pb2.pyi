@@ -172,7 +172,7 @@ class Opened(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("start", "tokens", "num_accepted", "is_correction", "finish_reason", "queue_us", "pass_us", "num_rows")
+    __slots__ = ("start", "tokens", "num_accepted", "is_correction", "finish_reason", "queue_us", "pass_us", "num_rows", "credit", "price_permille")
     START_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +181,8 @@ class Commit(_message.Message):
     QUEUE_US_FIELD_NUMBER: _ClassVar[int]
     PASS_US_FIELD_NUMBER: _ClassVar[int]
     NUM_ROWS_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    PRICE_PERMILLE_FIELD_NUMBER: _ClassVar[int]
     start: int
     tokens: _containers.RepeatedScalarFieldContainer[int]
     num_accepted: int
@@ -189,7 +191,9 @@ class Commit(_message.Message):
     queue_us: int
     pass_us: int
     num_rows: int
-    def __init__(self, start: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., is_correction: _Optional[bool] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., queue_us: _Optional[int] = ..., pass_us: _Optional[int] = ..., num_rows: _Optional[int] = ...) -> None: ...
+    credit: int
+    price_permille: int
+    def __init__(self, start: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., is_correction: _Optional[bool] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., queue_us: _Optional[int] = ..., pass_us: _Optional[int] = ..., num_rows: _Optional[int] = ..., credit: _Optional[int] = ..., price_permille: _Optional[int] = ...) -> None: ...
 
 class GoAway(_message.Message):
     __slots__ = ("reason", "deadline_ms")

@@ -1,0 +1,271 @@
+"""A target that is no model: a hash for the next token, a stated time for a pass.
+
+Runs behind the same engine, scheduler and service as a real one, so that thousands of sessions can
+be load-tested. Its cache holds a token for each slot and the next token is read back from there, so
+that a wrong page table gives a wrong text. Knows nothing of sessions or acceptance.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outrider_cloud.choice import ChoicePoint, Logits, choose_one
+from outrider_cloud.paged_sequence import Move
+from outrider_cloud.target import CACHED_TEXT, CacheShape, Segment
+from outrider_common.acceptance import ExactRule
+from outrider_common.synthetic import EOS, SyntheticSpec, seen_positions, token_after
+
+Ints = NDArray[np.int64]
+
+PEAK: Final = 64.0
+"""The logit of the next token; that of all others is 0, but for the end of text, which is never.
+
+More than twice what the noise of sampling can make up (`noise.gumbel`: 26.02). So up to a
+temperature of 2 the sampled text is the greedy one, and the stated acceptance holds for it, too.
+"""
+
+_NOTHING: Final = -1
+
+
+class SyntheticLogits:
+    """The logits of one pass, known by their peaks: no row is made unless a rule has to see it.
+
+    Args:
+        peaks: the target's token at each row.
+        vocab: how many logits a row has.
+    """
+
+    def __init__(self, peaks: Ints, vocab: int) -> None:
+        self._peaks = peaks
+        self._vocab = vocab
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows of logits there are."""
+        return len(self._peaks)
+
+    @property
+    def chooses_whole_trees(self) -> bool:
+        """A point costs the same whenever it is asked for, so only what is needed should be."""
+        return False
+
+    def choose(self, points: Sequence[ChoicePoint]) -> list[int]:
+        """See `PassLogits.choose`."""
+        peaks = self._peaks[[point.row for point in points]].tolist()
+        return [
+            peak if _takes_the_peak(point) else choose_one(self._rows([peak])[0], point)
+            for peak, point in zip(peaks, points, strict=True)
+        ]
+
+    def numpy(self) -> Logits:
+        """See `PassLogits.numpy`."""
+        return self._rows(self._peaks)
+
+    def _rows(self, peaks: Sequence[int] | Ints) -> Logits:
+        logits = np.zeros((len(peaks), self._vocab), dtype=np.float32)
+        logits[:, EOS] = -np.inf
+        logits[np.arange(len(peaks)), peaks] = PEAK
+        return logits
+
+
+class SyntheticTarget:
+    """A target that follows a spec.
+
+    Args:
+        spec: its text, and what a pass takes.
+        num_pages: pages of the KV cache.
+        page_tokens: tokens that a page has room for.
+        sleep: waits for so many seconds.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        spec: SyntheticSpec,
+        num_pages: int,
+        page_tokens: int = 16,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._spec = spec
+        self._shape = CacheShape(num_pages, page_tokens, spec.kv_bytes * page_tokens)
+        self._slots = np.full(num_pages * page_tokens, _NOTHING, dtype=np.int32)
+        self._sleep = sleep
+        self._clock = clock
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below this."""
+        return self._spec.vocab
+
+    @property
+    def max_positions(self) -> int:
+        """The most tokens of one sequence."""
+        return self._spec.positions
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """The end-of-text id, which is never chosen."""
+        return (EOS,)
+
+    @property
+    def cache_shape(self) -> CacheShape:
+        """How many pages there are, and how large they are said to be."""
+        return self._shape
+
+    def forward(self, segments: Sequence[Segment]) -> SyntheticLogits:
+        """Compute the rows of several sequences in one pass; see `Target.forward`.
+
+        Takes c0 + c1 * rows: what the computing here has not used is slept.
+        """
+        began = self._clock()
+        tables = _PageTables.of(segments, self._shape.page_tokens)
+        num_rows = self._write(segments, tables)
+        logits = SyntheticLogits(self._next_tokens(segments, tables), self._spec.vocab)
+        left_s = self._spec.pass_s(num_rows) - (self._clock() - began)
+        if left_s > 0:
+            self._sleep(left_s)
+        return logits
+
+    def move(self, moves: Sequence[Move]) -> None:
+        """Copy what is cached, one slot after the other."""
+        for move in moves:
+            self._slots[move.destination] = self._slots[move.source]
+
+    def _write(self, segments: Sequence[Segment], tables: "_PageTables") -> int:
+        """Cache the tokens of all rows; how many there are."""
+        sizes = [len(segment.rows.tokens) for segment in segments]
+        owners, offsets = _within(sizes)
+        slots = tables.slots(owners, tables.lengths[owners] + offsets)
+        self._slots[slots] = _ints(
+            chain.from_iterable(segment.rows.tokens for segment in segments), sum(sizes)
+        )
+        return len(slots)
+
+    def _next_tokens(self, segments: Sequence[Segment], tables: "_PageTables") -> Ints:
+        """The target's token after the path of each wanted row."""
+        paths = _Paths.of(segments)
+        if not len(paths.owners):
+            return paths.owners
+        cached = tables.lengths[paths.owners]
+        lengths = cached + paths.depths[paths.wanted] + 1
+        seen: list[Ints] = []
+        for positions in seen_positions(self._spec, lengths):
+            rows = paths.ancestors(positions - cached)
+            places = np.where(positions < cached, positions, cached + paths.offsets[rows])
+            seen.append(self._slots[tables.slots(paths.owners, places)].astype(np.int64))
+        return token_after(self._spec, lengths, seen)
+
+
+@dataclass(frozen=True, slots=True)
+class _PageTables:
+    """Where each segment's tokens are cached.
+
+    Attributes:
+        pages: the page tables, behind one another.
+        begins: where each segment's begins, [segments].
+        lengths: the cached tokens of each segment, [segments].
+        page_tokens: tokens that a page has room for.
+    """
+
+    pages: Ints
+    begins: Ints
+    lengths: Ints
+    page_tokens: int
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment], page_tokens: int) -> "_PageTables":
+        sizes = [len(segment.pages) for segment in segments]
+        return cls(
+            pages=_ints(chain.from_iterable(segment.pages for segment in segments), sum(sizes)),
+            begins=_begins(sizes),
+            lengths=_ints((segment.length for segment in segments), len(segments)),
+            page_tokens=page_tokens,
+        )
+
+    def slots(self, owners: Ints, places: Ints) -> Ints:
+        """The slots of the given places, counted from the start of the owners' page tables."""
+        pages = self.pages[self.begins[owners] + places // self.page_tokens]
+        slots: Ints = pages * self.page_tokens + places % self.page_tokens
+        return slots
+
+
+@dataclass(frozen=True, slots=True)
+class _Paths:
+    """The rows of all segments of which logits are wanted, and their ancestors.
+
+    Prefill wants none, so that its rows cost nothing here.
+
+    Attributes:
+        parents: the parent of each row; a row that follows the cached text is its own, [rows].
+        depths: how many rows each path has above its last one, [rows].
+        offsets: the index of each row within its segment, [rows].
+        wanted: the rows whose logits are wanted, [wanted].
+        owners: the segments of these, [wanted].
+    """
+
+    parents: Ints
+    depths: Ints
+    offsets: Ints
+    wanted: Ints
+    owners: Ints
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment]) -> "_Paths":
+        indices = [i for i, segment in enumerate(segments) if segment.rows.num_logits_rows]
+        all_rows = [segments[i].rows for i in indices]
+        sizes = [len(rows.tokens) for rows in all_rows]
+        owners, offsets = _within(sizes)
+        parents = _ints(chain.from_iterable(rows.parents for rows in all_rows), sum(sizes))
+        parents = np.where(parents == CACHED_TEXT, offsets, parents) + _begins(sizes)[owners]
+        firsts = _ints((rows.first_logits_row for rows in all_rows), len(all_rows))
+        wanted = np.flatnonzero(offsets >= firsts[owners])
+        return cls(
+            parents=parents,
+            depths=_depths(parents),
+            offsets=offsets,
+            wanted=wanted,
+            owners=_ints(indices, len(indices))[owners[wanted]],
+        )
+
+    def ancestors(self, depths: Ints) -> Ints:
+        """For each wanted row the one on its path that is so deep; itself where that is below 0."""
+        rows = self.wanted
+        while (is_deeper := (depths >= 0) & (self.depths[rows] > depths)).any():
+            rows = np.where(is_deeper, self.parents[rows], rows)
+        return rows
+
+
+def _depths(parents: Ints) -> Ints:
+    """How many rows lie above each row, where a row at the top is its own parent."""
+    depths = np.zeros(len(parents), dtype=np.int64)
+    rows = np.arange(len(parents))
+    while (is_below := parents[rows] != rows).any():
+        depths += is_below
+        rows = parents[rows]
+    return depths
+
+
+def _within(sizes: Sequence[int]) -> tuple[Ints, Ints]:
+    """For the members of groups of these sizes: which group, and which place within it."""
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    return owners, np.arange(len(owners)) - _begins(sizes)[owners]
+
+
+def _begins(sizes: Sequence[int]) -> Ints:
+    """Where each of several groups begins when they stand behind one another."""
+    return _ints(accumulate(sizes, initial=0), len(sizes))
+
+
+def _ints(numbers: Iterable[int], count: int) -> Ints:
+    return np.fromiter(numbers, dtype=np.int64, count=count)
+
+
+def _takes_the_peak(point: ChoicePoint) -> bool:
+    params = point.rule.params
+    return isinstance(point.rule, ExactRule) and params.is_greedy and not params.has_penalties
