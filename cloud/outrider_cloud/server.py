@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -21,7 +22,10 @@ from tokenizers import Tokenizer
 from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import add_VerifierServiceServicer_to_server
 from outrider_cloud.batching_engine import BatchingEngine
+from outrider_cloud.compiled_linear import FewRowsKernel
 from outrider_cloud.engine import Engine
+from outrider_cloud.engine_stats import EngineStats
+from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
 from outrider_cloud.service import VerifierServicer
 from outrider_cloud.synthetic_target import SyntheticTarget
@@ -29,7 +33,12 @@ from outrider_cloud.target import Target
 from outrider_cloud.torch_target import CPU_KV_CACHE_MIB, TorchTarget
 from outrider_common import log
 from outrider_common.config import VerifierSettings
-from outrider_common.errors import ModelFileError, PortInUseError, UnavailableError
+from outrider_common.errors import (
+    ModelFileError,
+    PortInUseError,
+    UnavailableError,
+    UnsupportedError,
+)
 from outrider_common.messages import Limits
 from outrider_common.synthetic import SyntheticSpec
 from outrider_models.bundle import tokenizer_fingerprint
@@ -53,25 +62,49 @@ def build_engine(settings: VerifierSettings, store: ModelStore) -> BatchingEngin
     Raises:
         ConfigError: a setting that cannot be used here.
         ModelFileError: the model is not there, or not usable.
+        UnsupportedError: a model that is not known here, or a kernel that cannot be compiled.
     """
     if SyntheticSpec.is_meant_by(settings.model):
         target, fingerprint = _synthetic_target(settings)
     else:
-        target, fingerprint = _real_target(settings, store.resolve_model(settings.model))
+        directory = store.resolve_model(settings.model)
+        fingerprint = _fingerprint(directory)
+        target = load_target(settings, directory, store.root / "kernels")
     return engine_around(target, packing_scheduler(settings), settings, fingerprint)
 
 
-def _real_target(settings: VerifierSettings, directory: Path) -> tuple[Target, str]:
-    fingerprint = _fingerprint(directory)
-    target = TorchTarget.load(
+def load_target(settings: VerifierSettings, directory: Path, kernels: Path) -> TorchTarget:
+    """Load a model as the settings say.
+
+    Args:
+        settings: device, number format, memory, threads.
+        directory: of the model.
+        kernels: where compiled kernels are kept.
+    """
+    return TorchTarget.load(
         directory,
         device=settings.device,
         dtype=settings.dtype,
         kv_cache_mib=settings.kv_cache_mib,
         num_threads=settings.num_threads,
         fixed_rows=settings.fixed_rows,
+        pack=_linear_layers(settings, kernels),
     )
-    return target, fingerprint
+
+
+def _linear_layers(settings: VerifierSettings, kernels: Path) -> Pack:
+    """How linear layers are made fast on a CPU."""
+    if settings.compile == "off":
+        return pack
+    try:
+        kernel = FewRowsKernel.compiled(kernels)
+    except UnsupportedError as error:
+        if settings.compile == "on":
+            raise
+        _say(f"Linear layers by oneDNN. {error}")
+        return pack
+    _say(f"Linear layers by the kernel compiled in {kernels}.")
+    return kernel.pack
 
 
 def _synthetic_target(settings: VerifierSettings) -> tuple[Target, str]:
@@ -150,8 +183,9 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
         OutriderError: the target cannot be loaded, or the address not be listened on.
         UnavailableError: the engine has failed; all sessions were told.
     """
-    click.echo(f"Loading {settings.model} ...", err=True)
+    _say(f"Loading {settings.model} ...")
     engine = build_engine(settings, store)
+    _say(_room(engine.stats))
     stopped = _stop_signal()
     failed = asyncio.Event()
     engine.start(partial(asyncio.get_running_loop().call_soon_threadsafe, failed.set))
@@ -165,6 +199,21 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
         engine.stop()
     if failed.is_set():
         raise UnavailableError("The verifier's engine has failed; its log says why. Start it anew.")
+
+
+def _room(stats: EngineStats) -> str:
+    num_pages = stats.pages.num_pages
+    return (
+        f"KV cache: room for {num_pages * stats.page_tokens} tokens in "
+        f"{num_pages * stats.bytes_per_page >> 20} MiB."
+    )
+
+
+def _say(sentence: str) -> None:
+    """What the start is busy with, for somebody who watches it."""
+    log.event(_logger, "verifier_starting", what=sentence)
+    if sys.stderr.isatty():
+        click.echo(sentence, err=True)
 
 
 def _server_options(max_message_bytes: int) -> Sequence[tuple[str, Any]]:

@@ -4,8 +4,9 @@ Runs Transformers' own modelling code; only attention is ours (`paged_attention`
 of sessions or acceptance.
 """
 
+import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -27,14 +28,18 @@ from outrider_cloud.model_passes import (
     StaticAttention,
     can_be_recorded,
 )
-from outrider_cloud.packed_linear import pack_linears
+from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.paged_attention import NAME, KvShape, PagedAttention
 from outrider_cloud.paged_sequence import Move
 from outrider_cloud.pass_layout import PassLayout
 from outrider_cloud.plain_attention import PlainAttention
 from outrider_cloud.row_padding import RowPadding
+from outrider_cloud.speed_up import speed_up
 from outrider_cloud.target import CacheShape, Segment
+from outrider_common import log
 from outrider_common.errors import ConfigError, UnsupportedError
+
+_logger = logging.getLogger(__name__)
 
 CPU_KV_CACHE_MIB: Final = 1024
 """Of the KV cache on a CPU, unless told otherwise."""
@@ -89,6 +94,7 @@ class TorchTarget:
         kv_cache_mib: int | None = None,
         num_threads: int | None = None,
         fixed_rows: int = 0,
+        pack: Pack = pack,
     ) -> "TorchTarget":
         """Load a model, with what makes passes of few rows fast on its device.
 
@@ -100,6 +106,7 @@ class TorchTarget:
                 four fifths of what is free when the model is there.
             num_threads: threads of this process for tensor operations; None leaves it to torch.
             fixed_rows: fill every pass up to a multiple of so many rows; 0 does not.
+            pack: makes a linear layer fast on the CPU.
 
         Raises:
             ConfigError: there is no such device, or no room for the model or a KV cache.
@@ -113,11 +120,16 @@ class TorchTarget:
         model = load_causal_lm(
             directory, _refuse_unknown_attention, device=place, dtype=number_format
         )
-        return cls.around(model, kv_cache_mib=kv_cache_mib, fixed_rows=fixed_rows)
+        return cls.around(model, kv_cache_mib=kv_cache_mib, fixed_rows=fixed_rows, pack=pack)
 
     @classmethod
     def around(
-        cls, model: PreTrainedModel, *, kv_cache_mib: int | None = None, fixed_rows: int = 0
+        cls,
+        model: PreTrainedModel,
+        *,
+        kv_cache_mib: int | None = None,
+        fixed_rows: int = 0,
+        pack: Pack = pack,
     ) -> "TorchTarget":
         """Put a target around a model that is on its device, in its number format; see `load`.
 
@@ -128,7 +140,8 @@ class TorchTarget:
             padding = RowPadding(fixed_rows, MAX_GRAPH_ROWS)
             record = CudaGraph if can_be_recorded(model.config) else None
             return cls(model, attention, padding, record)
-        pack_linears(model)
+        replaced = speed_up(model, pack)
+        log.event(_logger, "model_sped_up", **asdict(replaced))
         num_bytes = (kv_cache_mib or CPU_KV_CACHE_MIB) << 20
         return cls(model, _cpu_attention(model, num_bytes), RowPadding(fixed_rows))
 

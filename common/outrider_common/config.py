@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 ProposerName: TypeAlias = Literal["lm", "retrieval", "garbage", "none"]
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
 NumberFormat: TypeAlias = Literal["auto", "float32", "bfloat16"]
+CompileChoice: TypeAlias = Literal["auto", "on", "off"]
 PolicyName: TypeAlias = Literal["latency", "throughput"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -79,6 +80,14 @@ class VerifierSettings(Section):
     dtype: NumberFormat = Field(
         default="auto",
         description="Number format of the target. auto: float32 on a CPU, bfloat16 on a GPU.",
+    )
+    compile: CompileChoice = Field(
+        default="auto",
+        description=(
+            "Compile the kernel of linear layers on a CPU, once, with this machine's C compiler: "
+            "passes are faster, and a row's result does not depend on how many others there are. "
+            "auto: if there is a compiler."
+        ),
     )
     fixed_rows: int = Field(
         default=0,

@@ -27,9 +27,10 @@ from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from outrider_cloud.batching_engine import BatchingEngine
+from outrider_cloud.compiled_linear import CompiledLinear
 from outrider_cloud.loading import load_causal_lm
 from outrider_cloud.scheduler import Scheduler, TurnScheduler
-from outrider_cloud.server import engine_around, packing_scheduler
+from outrider_cloud.server import engine_around, load_target, packing_scheduler
 from outrider_cloud.torch_target import TorchTarget
 from outrider_common.config import VerifierSettings
 from outrider_common.errors import InvalidInputError, OutriderError
@@ -84,7 +85,8 @@ def measure_all(numbers: Sequence[int], scale: Scale, num_threads: int) -> Resul
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        target = TorchTarget.load(directory, num_threads=num_threads)
+        settings = SETTINGS.model_copy(update={"num_threads": num_threads, "device": "cpu"})
+        target = load_target(settings, directory, default_root() / "kernels")
         bench = Bench(
             target=target,
             make_engine=lambda: make_engine(target),
@@ -120,6 +122,8 @@ def _cpu_model() -> str:
 def _conditions(bench: Bench, num_threads: int) -> Conditions:
     packages = ("outrider", "torch", "transformers", "numpy")
     versions = {"Python": platform.python_version()} | {name: version(name) for name in packages}
+    is_compiled = any(isinstance(m, CompiledLinear) for m in bench.target.model.modules())
+    versions["linear layers"] = "by the compiled kernel" if is_compiled else "by oneDNN"
     return Conditions(
         model=MODEL,
         is_quick=bench.scale == QUICK,

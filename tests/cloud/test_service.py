@@ -103,8 +103,13 @@ async def responses(call: Any) -> AsyncIterator[pb.SessionResponse]:
 
 
 async def answer(call: Any) -> list[int]:
-    """The tokens of the rest of a session."""
-    return [token async for response in responses(call) for token in response.commit.tokens]
+    """The tokens of the rest of a session; closes our side after the last, as an edge does."""
+    tokens: list[int] = []
+    async for response in responses(call):
+        tokens += response.commit.tokens
+        if response.commit.finish_reason and not call.done():
+            await call.done_writing()
+    return tokens
 
 
 async def opened(stub: Any, **changes: Any) -> Any:
@@ -177,6 +182,7 @@ async def test_a_cancelled_session_ends_in_good_order(stub: Any, gate: threading
     call = await opened(stub, max_tokens=190)
     await call.write(pb.SessionRequest(cancel=pb.Cancel()))
     await asyncio.sleep(0.5)  # the cancellation arrives; nothing on the wire says so
+    await call.done_writing()
     gate.set()
     last = [response async for response in responses(call)][-1]
     assert last.commit.finish_reason == pb.FINISH_REASON_CANCELLED
@@ -345,3 +351,22 @@ async def test_a_port_in_use_is_one_clear_sentence(port: int) -> None:
     with pytest.raises(PortInUseError, match=f"127.0.0.1:{port}"):
         async with running_server(engine, HOST, port):
             pass
+
+
+async def test_drafts_that_cross_the_last_commit_lose_nobody_a_token(stub: Any) -> None:
+    call = await opened(stub, max_tokens=1)
+    await asyncio.sleep(0.3)  # the last commit is here, but nobody has read it
+    for first_id in (1, 2):
+        extend = pb.Extend(first_id=first_id, parent_position=2, tokens=[1])
+        await call.write(pb.SessionRequest(extend=extend))
+    assert await answer(call) == greedy_text([1, 2, 3], 1, stop=())
+    assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_an_edge_that_never_closes_its_side_does_not_hold_the_stream(
+    stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LINGER_S", 0.1)
+    call = await opened(stub)
+    tokens = [token async for response in responses(call) for token in response.commit.tokens]
+    assert tokens == greedy_text([1, 2, 3], 12, stop=())

@@ -1,7 +1,6 @@
 """The Transformers target over a paged KV cache, against the model's own forward."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paged_text import Text, split
 from plain_flex import plain_flex
 from safetensors.torch import load_file, save_file
 from tiny_models import write_tiny_model
@@ -20,8 +20,7 @@ from outrider_cloud.cpu_attention import CpuAttention
 from outrider_cloud.flex_attention import FlexAttention
 from outrider_cloud.loading import load_causal_lm
 from outrider_cloud.paged_attention import KvShape, PagedAttention
-from outrider_cloud.paged_sequence import PagedSequence
-from outrider_cloud.pages import PageKeys, PagePool
+from outrider_cloud.pages import PagePool
 from outrider_cloud.plain_attention import PlainAttention
 from outrider_cloud.target import CACHED_TEXT, Rows, Segment
 from outrider_cloud.torch_target import TorchTarget, kv_shape
@@ -37,23 +36,6 @@ ATTENTIONS = {
     "plain": lambda kv: PlainAttention(kv, NUM_PAGES, page_tokens=4),
     "flex": lambda kv: FlexAttention(kv, NUM_PAGES, 4, tile_rows=2, flex=plain_flex),
 }
-
-
-class Text:
-    """One sequence: its tokens, and where they are cached."""
-
-    def __init__(self, target: TorchTarget, pool: PagePool) -> None:
-        self.tokens: list[int] = []
-        self.target = target
-        self.sequence = PagedSequence(pool, PageKeys(self.tokens, pool.page_tokens))
-
-    def segment(self, rows: Rows) -> Segment:
-        assert self.sequence.reserve(len(rows.tokens))
-        return Segment(self.sequence.pages, self.sequence.length, rows)
-
-    def keep(self, rows: Rows, kept: Sequence[int]) -> None:
-        self.tokens += [rows.tokens[row] for row in kept]
-        self.target.move(self.sequence.keep(kept))
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,12 +56,6 @@ class Pair:
         with torch.inference_mode():
             logits: np.ndarray = self.reference(torch.tensor([tokens])).logits[0].numpy()
         return logits
-
-
-def split(logits: np.ndarray, segments: Sequence[Segment]) -> list[np.ndarray]:
-    """The logits of each segment."""
-    ends = np.cumsum([segment.rows.num_logits_rows for segment in segments])
-    return np.split(logits, ends[:-1])
 
 
 def load(directory: Path, attention: str) -> TorchTarget:
