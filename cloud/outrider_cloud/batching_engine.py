@@ -15,21 +15,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from outrider_cloud.admission import refuse_unfit
-from outrider_cloud.choice import PassLogits
+from outrider_cloud.choice import ChoicePoint, PassLogits
 from outrider_cloud.engine import Sink
 from outrider_cloud.engine_stats import EngineCounters, EngineStats, num_held_tokens
-from outrider_cloud.paged_sequence import Move
-from outrider_cloud.pages import PagePool
+from outrider_cloud.paged_sequence import Move, PagedSequence
+from outrider_cloud.pages import PageKeys, PagePool
 from outrider_cloud.scheduler import Grant, Load, PassOutcome, Scheduler
 from outrider_cloud.session import VerifierSession, Work
 from outrider_cloud.session_book import SessionBook
 from outrider_cloud.shadow import ShadowDecoder
-from outrider_cloud.target import Target
+from outrider_cloud.target import Rows, Segment, Target
 from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, walk_together
 from outrider_common import log
-from outrider_common.acceptance import AcceptanceMode, acceptance_rule
+from outrider_common.acceptance import AcceptanceMode, ExactRule, acceptance_rule
 from outrider_common.errors import OutriderError, UnavailableError
 from outrider_common.messages import Limits, ModelInfo, OpenSession
+from outrider_common.sampling import SamplingParams
 
 _logger = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ Assignment = tuple[VerifierSession, Work]
 
 PASSES_PER_SHADOW_PASS: Final = 10
 """While sessions are served, the shadow decode gets one pass after so many of theirs."""
+
+
+_GREEDY: Final = ExactRule(SamplingParams())
+_SAMPLED: Final = ExactRule(SamplingParams(temperature=1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,34 @@ class BatchingEngine:
             page_tokens=self._pool.page_tokens,
             bytes_per_page=self._target.cache_shape.bytes_per_page,
         )
+
+    def warm_up(self, max_rows: int) -> None:
+        """Run passes of several sizes over a text of nothing, before the thread is started.
+
+        Afterwards all code is compiled, and the scheduler knows what passes cost.
+
+        Args:
+            max_rows: of the largest pass.
+        """
+        text = [0] * min(max_rows, self._info.max_positions - 1)
+        sequence = PagedSequence(self._pool, PageKeys(text, self._pool.page_tokens))
+        size = len(text)
+        while size:
+            for is_measured in (False, True, True):
+                seconds = self._time_pass(sequence, Rows.chain(text[:size]))
+                if is_measured:
+                    self._scheduler.observe(PassOutcome(size, 0, seconds))
+            size //= 2
+        sequence.release()
+
+    def _time_pass(self, sequence: PagedSequence, rows: Rows) -> float:
+        sequence.reserve(len(rows.tokens))
+        began = time.perf_counter()
+        logits = self._target.forward([Segment(sequence.pages, 0, rows)])
+        logits.choose([ChoicePoint(row, row + 1, _GREEDY) for row in range(logits.num_rows)])
+        elapsed = time.perf_counter() - began
+        logits.choose([ChoicePoint(0, 1, _SAMPLED)])
+        return elapsed
 
     def start(self, on_failure: Callable[[], object] = lambda: None) -> None:
         """Start the engine's thread.

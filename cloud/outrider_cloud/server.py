@@ -185,7 +185,8 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
     """
     _say(f"Loading {settings.model} ...")
     engine = build_engine(settings, store)
-    _say(_room(engine.stats))
+    _say(f"{_room(engine.stats)} Warming up ...")
+    engine.warm_up(settings.rows_per_pass)
     stopped = _stop_signal()
     failed = asyncio.Event()
     engine.start(partial(asyncio.get_running_loop().call_soon_threadsafe, failed.set))

@@ -63,7 +63,9 @@ def make_plain_engine(target: TorchTarget) -> SteppedEngine:
 def _engine(
     target: TorchTarget, scheduler: Scheduler, settings: VerifierSettings = SETTINGS
 ) -> BatchingEngine:
-    return engine_around(target, scheduler, settings, "benchmark")
+    engine = engine_around(target, scheduler, settings, "benchmark")
+    engine.warm_up(settings.rows_per_pass)  # as a verifier does when it starts
+    return engine
 
 
 def measure_all(numbers: Sequence[int], scale: Scale, num_threads: int) -> Results:

@@ -309,6 +309,20 @@ def test_the_engines_thread_serves_sessions_and_stops() -> None:
     engine.stop()
 
 
+def test_warming_up_teaches_the_scheduler_what_passes_cost_and_leaves_no_trace() -> None:
+    target = FakeTarget()
+    scheduler = PackingScheduler(PackingLimits(17, 6, 3, 12, 0.0))
+    engine = BatchingEngine(
+        target, scheduler, model="fake", tokenizer_fingerprint="v1:fake", limits=LIMITS
+    )
+    engine.warm_up(17)
+    assert target.num_rows == [17] * 3 + [8] * 3 + [4] * 3 + [2] * 3 + [1] * 3
+    assert engine.stats.pages.num_free == engine.stats.pages.num_pages
+    client = Client(engine, an_open([1, 2, 3]))
+    run_to_the_end(engine)
+    assert client.answer == greedy_text([1, 2, 3], 20)
+
+
 # --- memory -----------------------------------------------------------------------------------
 
 
