@@ -6,7 +6,8 @@ models or of how the cache is laid out in memory.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from outrider_cloud.target import CACHED_TEXT, Rows, Segment
 
 Ints = NDArray[np.int64]
+
+_ITSELF: Final = np.ones((1, 1), dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +49,32 @@ class PassLayout:
     @classmethod
     def of(cls, segments: Sequence[Segment], page_tokens: int) -> "PassLayout":
         """The arrays of these segments."""
-        sizes = [len(segment.rows.tokens) for segment in segments]
-        begins = list(accumulate(sizes, initial=0))
-        sees = [ancestry(segment.rows) for segment in segments]
+        sizes = np.array([len(segment.rows.tokens) for segment in segments], dtype=np.int64)
+        lengths = np.array([segment.length for segment in segments], dtype=np.int64)
+        begins = np.concatenate([[0], np.cumsum(sizes)])
+        segment_of = np.repeat(np.arange(len(segments)), sizes)
+        row = np.arange(begins[-1]) - begins[segment_of]  # counted within its segment
+        page_tables = _page_tables(segments)
+        place, offset = np.divmod(lengths[segment_of] + row, page_tokens)
+        is_wanted = row >= _first_logits_rows(segments)[segment_of]
         return cls(
-            tokens=_ints(chain.from_iterable(segment.rows.tokens for segment in segments)),
-            positions=np.concatenate([_positions(segment) for segment in segments]),
-            slots=np.concatenate([_slots(segment, page_tokens) for segment in segments]),
-            wanted=np.concatenate(
-                [
-                    np.arange(begin + segment.rows.first_logits_row, end)
-                    for segment, begin, end in zip(segments, begins, begins[1:], strict=False)
-                ]
-            ),
-            lengths=_ints(segment.length for segment in segments),
-            begins=_ints(begins),
-            page_tables=_page_tables(segments),
-            sees=np.concatenate([matrix.reshape(-1) for matrix in sees]),
-            sees_begins=_ints(accumulate((size * size for size in sizes[:-1]), initial=0)),
+            tokens=_flat([segment.rows.tokens for segment in segments]),
+            positions=lengths[segment_of] + _depths(segments, row, begins),
+            slots=page_tables[segment_of, place] * page_tokens + offset,
+            wanted=np.flatnonzero(is_wanted),
+            lengths=lengths,
+            begins=begins,
+            page_tables=page_tables,
+            sees=np.concatenate([ancestry(segment.rows).reshape(-1) for segment in segments]),
+            sees_begins=np.concatenate([[0], np.cumsum(sizes**2)[:-1]]),
         )
 
 
 def ancestry(rows: Rows) -> NDArray[np.bool_]:
     """Which rows each row sees: itself and its ancestors; [rows, rows]."""
     num_rows = len(rows.tokens)
+    if num_rows == 1:
+        return _ITSELF
     if rows.is_chain:
         return np.tri(num_rows, dtype=bool)
     sees = np.eye(num_rows, dtype=bool)
@@ -79,15 +84,17 @@ def ancestry(rows: Rows) -> NDArray[np.bool_]:
     return sees
 
 
-def _positions(segment: Segment) -> Ints:
-    return np.array(segment.rows.depths(), dtype=np.int64) + segment.length
+def _depths(segments: Sequence[Segment], row: Ints, begins: Ints) -> Ints:
+    """How many rows the path of each row has above it, [rows]: in a chain all before it."""
+    depths = row.copy()
+    for segment, begin in zip(segments, begins.tolist(), strict=False):
+        if not segment.rows.is_chain:
+            depths[begin : begin + len(segment.rows.tokens)] = segment.rows.depths()
+    return depths
 
 
-def _slots(segment: Segment, page_tokens: int) -> Ints:
-    places = np.arange(segment.length, segment.length + len(segment.rows.tokens))
-    first = segment.length // page_tokens
-    pages = _ints(segment.pages[first:])
-    return pages[places // page_tokens - first] * page_tokens + places % page_tokens
+def _first_logits_rows(segments: Sequence[Segment]) -> Ints:
+    return np.array([segment.rows.first_logits_row for segment in segments], dtype=np.int64)
 
 
 def _page_tables(segments: Sequence[Segment]) -> Ints:
@@ -97,5 +104,5 @@ def _page_tables(segments: Sequence[Segment]) -> Ints:
     return tables
 
 
-def _ints(numbers: object) -> Ints:
-    return np.array(list(numbers), dtype=np.int64)  # type: ignore[call-overload]
+def _flat(lists: Sequence[Sequence[int]]) -> Ints:
+    return np.fromiter(chain.from_iterable(lists), dtype=np.int64)

@@ -44,7 +44,7 @@ class Rows:
     @property
     def is_chain(self) -> bool:
         """Whether each row follows the one before it."""
-        return all(parent == row - 1 for row, parent in enumerate(self.parents))
+        return self.parents == tuple(range(CACHED_TEXT, len(self.parents) - 1))
 
     def depths(self) -> list[int]:
         """For each row how many rows its path has above it."""
