@@ -20,7 +20,7 @@ from outrider_cloud.engine import Sink
 from outrider_cloud.engine_stats import EngineCounters, EngineStats, num_held_tokens
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
-from outrider_cloud.scheduler import Grant, Load, PassOutcome, Scheduler
+from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Scheduler
 from outrider_cloud.session import VerifierSession, Work
 from outrider_cloud.session_book import SessionBook
 from outrider_cloud.shadow import ShadowDecoder
@@ -147,14 +147,13 @@ class BatchingEngine:
         """
         text = [0] * min(max_rows, self._info.max_positions - 1)
         sequence = PagedSequence(self._pool, PageKeys(text, self._pool.page_tokens))
-        size = len(text)
-        while size:
-            for is_measured in (False, True, True):
-                seconds = self._time_pass(sequence, Rows.chain(text[:size]))
-                if is_measured:
-                    self._scheduler.observe(PassOutcome(size, 0, seconds))
-            size //= 2
+        points: list[tuple[int, float]] = []
+        for size in _warm_up_sizes(len(text)):
+            times = [self._time_pass(sequence, Rows.chain(text[:size])) for _ in range(4)]
+            points += [(size, seconds) for seconds in times[1:]]  # the first one may compile
         sequence.release()
+        if len(text) > 1:
+            self._scheduler.calibrate(points)
 
     def _time_pass(self, sequence: PagedSequence, rows: Rows) -> float:
         sequence.reserve(len(rows.tokens))
@@ -228,9 +227,10 @@ class BatchingEngine:
         began = time.perf_counter()
         moves: list[Move] = []
         num_tokens = 0
+        offer = self._scheduler.offer
         for computed in self._forward(assignments):
             for judged in self._judge(computed, moves):
-                self._commit(judged, began)
+                self._commit(judged, began, offer)
                 num_tokens += len(judged.verdict.tokens)
         self._target.move(moves)
         num_rows = sum(len(work.segment.rows.tokens) for _, work in assignments)
@@ -366,9 +366,9 @@ class BatchingEngine:
             for one in walks:
                 self._walk([one], logits)
 
-    def _commit(self, judged: _Judged, began: float) -> None:
+    def _commit(self, judged: _Judged, began: float, offer: Offer) -> None:
         verdict, plan = judged.verdict, judged.plan
-        judged.session.tell(verdict, len(plan.rows.tokens), began, self._scheduler.offer)
+        judged.session.tell(verdict, len(plan.rows.tokens), began, offer)
         self._counters.num_drafts += plan.num_draft_nodes > 0
         self._counters.num_draft_tokens += plan.num_draft_nodes
         self._counters.num_accepted_tokens += verdict.num_accepted
@@ -417,6 +417,13 @@ class BatchingEngine:
             self._changed.wait_for(
                 lambda: self._stopping or self._num_changes != seen, self._look_again_s
             )
+
+
+def _warm_up_sizes(most: int) -> list[int]:
+    """Powers of two, what lies in the middle between them, and the most; falling."""
+    powers = [1 << i for i in range(most.bit_length())]
+    sizes = {*powers, *(power * 3 // 2 for power in powers), most}
+    return sorted((size for size in sizes if size <= most), reverse=True)
 
 
 def _log_failure(session: VerifierSession, error: Exception) -> None:

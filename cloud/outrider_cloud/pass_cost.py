@@ -1,11 +1,19 @@
 """What a pass costs, and so what a draft node must be worth.
 
-A pass of R rows takes c0 + c1 R seconds; both are learnt from passes that ran. The price of a node
-is what its row costs in tokens. Pure. Knows nothing of sessions, trees or clocks.
+A pass of R rows takes as long as one did that was measured before, or c0 + c1 R seconds as learnt
+from those that ran. The price of a node is what its row costs in tokens. Pure. Knows nothing of
+sessions, trees or clocks.
 """
 
 import math
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
+Floats = NDArray[np.float64]
 
 _NOISE: Final = 0.1
 """Standard deviation of a pass's time, as a share of it."""
@@ -21,6 +29,20 @@ _MAX_ROW_DOUBT: Final = 0.3
 
 _FADING: Final = 0.003
 """Share of a row's cost that becomes fixed cost with every pass, times how uncertain it is."""
+
+_SCALE_WEIGHT: Final = 0.05
+"""How much of a pass's surprise goes into the scale of a measured curve."""
+
+_MAX_SCALE_SURPRISE: Final = 0.3
+"""The most that one pass counts for, as the logarithm of its time over the expected one."""
+
+_MARGIN_SHARE: Final = 0.25
+"""Over which share more rows the cost of a row is taken from a measured curve: single rows are lost
+in the noise of the measurement."""
+
+_MOST_MORE: Final = 4
+_FEW_ROWS: Final = 2
+"""Up to how many times the rows of a pass are looked at for where more rows are cheapest."""
 
 _MEMORY_PASSES: Final = 16.0
 """Passes after which what a pass committed counts for 1/e in the price."""
@@ -41,9 +63,16 @@ class PassCost:
 
     The noise is taken for a tenth of a pass's time. A lasting change by a factor of two is half
     learnt in about fifty passes. Before the first pass both costs are 0.
+
+    A line is a rough model: a processor's passes are flat as long as they wait for the memory, and
+    steep beyond. After `calibrate` the curve that was measured takes its place, and what is learnt
+    is only by how much all of it is slower or faster than it was.
     """
 
     def __init__(self) -> None:
+        self._curve_rows: list[float] = []
+        self._curve_s: list[float] = []
+        self._scale = 1.0
         self._fixed_s = 0.0
         self._row_s = 0.0
         self._var_fixed = 0.0  # covariance of (c0, c1), in s^2, s^2 / row and s^2 / row^2
@@ -61,9 +90,55 @@ class PassCost:
         """c1: seconds that one more row takes; never negative."""
         return self._row_s
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a measured curve is there."""
+        return bool(self._curve_rows)
+
+    def calibrate(self, points: Sequence[tuple[int, float]]) -> None:
+        """Take what was measured for how long passes take.
+
+        Args:
+            points: rows and seconds of at least two sizes; of one size the median counts. Times
+                that fall with the rows are noise, and are raised to the last one.
+        """
+        sizes = sorted({rows for rows, _ in points})
+        medians = [float(np.median([s for rows, s in points if rows == size])) for size in sizes]
+        self._curve_rows = [float(size) for size in sizes]
+        self._curve_s = np.maximum.accumulate(medians).tolist()
+        self._scale = 1.0
+
     def seconds(self, num_rows: float) -> float:
         """How long a pass of so many rows takes."""
+        if self.is_calibrated:
+            return float(self.all_seconds(np.array([num_rows]))[0])
         return self._fixed_s + self._row_s * num_rows
+
+    def marginal_s(self, num_rows: float) -> float:
+        """How many seconds one more row takes, beside so many."""
+        if not self.is_calibrated:
+            return self.row_s
+        more = max(1.0, _MARGIN_SHARE * num_rows)
+        return (self.seconds(num_rows + more) - self.seconds(num_rows)) / more
+
+    def cheapest_row_s(self, num_rows: int) -> float:
+        """The fewest seconds that a row takes if some are added to a pass of so many.
+
+        A measured curve has steps; a few rows more may be dearer, each, than many.
+        """
+        more = np.arange(1, _MOST_MORE * max(num_rows, _FEW_ROWS) + 1)
+        added = self.all_seconds(num_rows + more) - self.seconds(num_rows)
+        return float((added / more).min())
+
+    def all_seconds(self, num_rows: Counts) -> Floats:
+        """`seconds` of each of these, [n]."""
+        if not self.is_calibrated:
+            return np.asarray(self._fixed_s + self._row_s * num_rows, dtype=np.float64)
+        rows, seconds = self._curve_rows, self._curve_s
+        slope = (seconds[-1] - seconds[-2]) / (rows[-1] - rows[-2])
+        beyond: Floats = slope * np.maximum(num_rows - rows[-1], 0)
+        on_curve: Floats = np.interp(num_rows, rows, seconds)
+        return self._scale * (on_curve + beyond)
 
     def row_doubt(self, num_rows: float) -> float:
         """How uncertain c1 is: the standard deviation of c1 * rows, as a share of the pass's time.
@@ -72,12 +147,17 @@ class PassCost:
         was observed.
         """
         time = self.seconds(num_rows)
-        return math.sqrt(max(self._var_row, 0.0)) * num_rows / time if time else 0.0
+        if self.is_calibrated or not time:
+            return 0.0
+        return math.sqrt(max(self._var_row, 0.0)) * num_rows / time
 
     def rows_within(self, seconds: float, most: int) -> int:
         """The most rows, up to `most`, that a pass may have to take no longer than `seconds`."""
         if self.seconds(most) <= seconds:
             return most
+        if self.is_calibrated:
+            fits = self.all_seconds(np.arange(1, most + 1)) <= seconds
+            return int(fits.sum())
         if self._fixed_s >= seconds or not self._row_s:
             return 0
         return min(most, int((seconds - self._fixed_s) / self._row_s))
@@ -96,12 +176,20 @@ class PassCost:
             raise ValueError(f"num_rows is {num_rows}; a pass has at least one row.")
         if not 0 < seconds < math.inf:
             raise ValueError(f"seconds is {seconds}; a pass takes some time, and ends.")
+        if self.is_calibrated:
+            self._rescale(seconds / self.seconds(num_rows))
+            return
         if self._is_new:
             self._begin(num_rows, seconds)
             return
         self._drift(num_rows)
         self._correct(num_rows, seconds)
         self._refuse_negative_costs()
+
+    def _rescale(self, ratio: float) -> None:
+        most = _MAX_SCALE_SURPRISE
+        surprise = max(-most, min(most, math.log(ratio)))
+        self._scale *= math.exp(_SCALE_WEIGHT * surprise)
 
     def _begin(self, num_rows: int, seconds: float) -> None:
         """Take the first pass for flat, and know nothing for certain."""
@@ -197,7 +285,7 @@ class NodePrice:
         time = self._cost.seconds(self._mean_rows)
         if not time:
             return 0.0
-        return min(1.0, self._cost.row_s * self._mean_tokens / time)
+        return min(1.0, self._cost.marginal_s(self._mean_rows) * self._mean_tokens / time)
 
     @property
     def doubt(self) -> float:

@@ -6,10 +6,12 @@ it is and what passes cost. Knows nothing of tensors, trees, sockets or clocks.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final, Protocol, TypeVar
+
+import numpy as np
 
 from outrider_cloud.fair_share import TenantShare, Turns
 from outrider_cloud.pass_cost import NodePrice, PassCost
@@ -23,6 +25,9 @@ MAX_PRICE_DOUBT: Final = 0.07
 
 PASSES_PER_EXPERIMENT: Final = 64
 """At most one pass in so many is an experiment."""
+
+NOTHING_IS_WORTH_IT: Final = math.inf
+"""As the least value of a node that is checked: none is."""
 
 PASSES_AHEAD: Final = 2
 """For how many passes an edge may have nodes outstanding: one that runs, one that is to come."""
@@ -150,6 +155,10 @@ class Scheduler(Protocol):
         """
         ...
 
+    def calibrate(self, points: Sequence[tuple[int, float]]) -> None:
+        """Take what was measured, rows and seconds, for how long passes take."""
+        ...
+
     def observe(self, outcome: PassOutcome) -> None:
         """Learn what a pass took, after it ran."""
         ...
@@ -189,6 +198,9 @@ class TurnScheduler:
         present = {load.key: load for load in loads}
         self._turns.meet(present)
         return Schedule([self._grant(present[key]) for key in self._turns.take(1, present)])
+
+    def calibrate(self, points: Sequence[tuple[int, float]]) -> None:
+        """Costs do not matter here."""
 
     def observe(self, outcome: PassOutcome) -> None:
         """Learn nothing: turns do not depend on what passes cost."""
@@ -255,8 +267,10 @@ class PackingScheduler:
        it leaves a pass room for the frontiers and all worthy drafts within `max_pass_s`, but never
        gets less than its quarter: a long prompt slows others down, but does not stop them, nor
        they it.
-    4. Draft rows get the rest. Drafts are refused first, and only nodes worth the price
-       (`NodePrice`) are checked at all.
+    4. Draft rows get the rest. Drafts are refused first, and only nodes that raise the expected
+       rate of tokens are checked at all: with a measured curve of what passes take, the most
+       valuable ones up to the number with which the rate of this pass is largest; without one,
+       those that are worth the price (`NodePrice`).
 
     Where all passes have the same rows nobody can tell what a row costs, and a price that is too
     low would keep them the same. So while the price is in doubt, one pass in 64 at most is an
@@ -312,7 +326,7 @@ class PackingScheduler:
         decoding = {load.key: load for load in loads if not load.num_prefill_tokens}
         prompts = {load.key: self._chunk(load) for load in loads if load.num_prefill_tokens}
         self._num_decoding = len(decoding)
-        drafts = self._worthy_drafts(decoding)
+        drafts = self._worthy_drafts(decoding, sum(prompts.values()))
         waits = self._waits(decoding, drafts)
         if any(drafts.values()) and self._begins_experiment():
             drafts = dict.fromkeys(drafts, 0)
@@ -331,6 +345,10 @@ class PackingScheduler:
         grants = [Grant(key, prefill.get(key, 0), nodes.get(key, 0)) for key in served]
         return Schedule(grants, None if grants else min(waits.values(), default=None))
 
+    def calibrate(self, points: Sequence[tuple[int, float]]) -> None:
+        """Take what was measured for how long passes take; see `PassCost.calibrate`."""
+        self._cost.calibrate(points)
+
     def observe(self, outcome: PassOutcome) -> None:
         """Learn what a pass took; see `Scheduler.observe`."""
         self._cost.observe(outcome.num_rows, outcome.seconds)
@@ -339,8 +357,17 @@ class PackingScheduler:
     @property
     def offer(self) -> Offer:
         """Credit and price under the present load."""
-        price = self._price.price
+        price = self._least_price() if self._cost.is_calibrated else self._price.price
         return Offer(self._credit() if price < 1 else 0, price)
+
+    def _least_price(self) -> float:
+        """What a node must be worth to join a pass of frontiers, where rows are cheapest.
+
+        Which of several nodes are checked is decided when all are there (`_least_worthy`).
+        """
+        num_rows = max(self._num_decoding, 1)
+        row_s = self._cost.cheapest_row_s(num_rows)
+        return min(1.0, row_s * num_rows / self._cost.seconds(num_rows))
 
     def _credit(self) -> int:
         if not self._num_decoding:
@@ -348,10 +375,37 @@ class PackingScheduler:
         num_left = max(0, self._limits.rows_per_pass - self._num_decoding)
         return min(self._limits.max_credit, _ceil_div(PASSES_AHEAD * num_left, self._num_decoding))
 
-    def _worthy_drafts(self, decoding: Mapping[Hashable, Load]) -> dict[Hashable, int]:
-        """How many draft nodes of each session are worth a row."""
-        price, most = self._price.price, self._limits.max_nodes_per_session
+    def _worthy_drafts(
+        self, decoding: Mapping[Hashable, Load], num_prompt_tokens: int
+    ) -> dict[Hashable, int]:
+        """How many draft nodes of each session are worth a row, beside prompts of such a length."""
+        most = self._limits.max_nodes_per_session
+        price = self._price.price
+        if self._cost.is_calibrated:
+            num_kept = self._limits.rows_per_pass // PREFILL_SHARE_DIVISOR
+            num_others = len(decoding) + min(num_prompt_tokens, num_kept)
+            price = self._least_worthy(decoding.values(), num_others)
         return {key: load.num_worthy(price, most) for key, load in decoding.items()}
+
+    def _least_worthy(self, decoding: Collection[Load], num_others: int) -> float:
+        """The value of the last node that still makes this pass yield more tokens a second.
+
+        With the k most valuable nodes a pass of D frontiers and P rows of prompts is expected to
+        commit D + v1 + ... + vk tokens in seconds(D + P + k): taken is the k for which that rate
+        is the largest.
+
+        Args:
+            decoding: the sessions that decode, D of them.
+            num_others: D + P.
+        """
+        most = self._limits.max_nodes_per_session
+        values = np.sort([value for load in decoding for value in load.node_values[:most]])[::-1]
+        tokens = len(decoding) + np.concatenate([[0.0], np.cumsum(values)])
+        rows = np.arange(num_others, num_others + len(tokens))
+        rates = tokens / self._cost.all_seconds(np.maximum(rows, 1))
+        rates[1:-1][values[:-1] == values[1:]] = 0.0  # equal ones are taken together, or none is
+        best = int(rates.argmax())
+        return float(values[best - 1]) if best else NOTHING_IS_WORTH_IT
 
     def _begins_experiment(self) -> bool:
         """Whether this pass should do without drafts, to learn what their rows cost."""

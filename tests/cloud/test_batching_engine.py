@@ -316,7 +316,8 @@ def test_warming_up_teaches_the_scheduler_what_passes_cost_and_leaves_no_trace()
         target, scheduler, model="fake", tokenizer_fingerprint="v1:fake", limits=LIMITS
     )
     engine.warm_up(17)
-    assert target.num_rows == [17] * 3 + [8] * 3 + [4] * 3 + [2] * 3 + [1] * 3
+    assert sorted(set(target.num_rows)) == [1, 2, 3, 4, 6, 8, 12, 16, 17]
+    assert scheduler.offer.price > 0  # it knows what a row costs
     assert engine.stats.pages.num_free == engine.stats.pages.num_pages
     client = Client(engine, an_open([1, 2, 3]))
     run_to_the_end(engine)

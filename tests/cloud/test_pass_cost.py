@@ -239,3 +239,56 @@ def test_drafting_by_the_price_reaches_the_best_rate_that_there_is(
         price.observe(num_rows, num_tokens)
     best = max(rate(number) for number in range(len(values) + 1))
     assert rate(num_nodes) >= 0.999 * best
+
+
+CURVE = [(1, 0.021), (8, 0.023), (16, 0.035), (32, 0.056), (64, 0.1), (128, 0.2)]
+
+
+def a_calibrated_cost() -> PassCost:
+    cost = PassCost()
+    cost.calibrate(CURVE)
+    return cost
+
+
+@given(st.integers(1, 300))
+def test_a_measured_curve_is_followed_and_goes_on_beyond_its_end(num_rows: int) -> None:
+    cost = a_calibrated_cost()
+    below = max((s for rows, s in CURVE if rows <= num_rows), default=0.0)
+    above = min((s for rows, s in CURVE if rows >= num_rows), default=math.inf)
+    assert below <= cost.seconds(num_rows) + 1e-12
+    assert cost.seconds(num_rows) <= above + 1e-12
+    assert cost.seconds(192) == pytest.approx(0.3)
+
+
+def test_where_a_curve_is_flat_a_row_is_nearly_free_and_where_it_is_steep_it_is_not() -> None:
+    cost = a_calibrated_cost()
+    assert cost.marginal_s(2) < 0.0005
+    assert cost.marginal_s(64) > 0.0014
+
+
+def test_of_several_measurements_the_median_counts_and_none_falls() -> None:
+    cost = PassCost()
+    cost.calibrate([(1, 0.02), (1, 0.5), (1, 0.021), (4, 0.019), (8, 0.03)])
+    assert cost.seconds(1) == pytest.approx(0.021)
+    assert cost.seconds(4) == pytest.approx(0.021)
+
+
+def test_a_calibrated_cost_learns_that_everything_has_become_slower_but_not_from_one_freeze() -> (
+    None
+):
+    cost = a_calibrated_cost()
+    cost.observe(8, 5.0)
+    assert cost.seconds(8) < 0.023 * 1.02
+    for _ in range(200):
+        cost.observe(8, 0.046)
+    assert cost.seconds(8) == pytest.approx(0.046, rel=0.05)
+    assert cost.seconds(128) == pytest.approx(0.4, rel=0.05)
+
+
+@given(st.floats(0.001, 0.5), st.integers(1, 300))
+def test_as_many_rows_as_fit_are_within_the_time(seconds: float, most: int) -> None:
+    cost = a_calibrated_cost()
+    fitting = cost.rows_within(seconds, most)
+    assert 0 <= fitting <= most
+    assert fitting == 0 or cost.seconds(fitting) <= seconds + 1e-12
+    assert fitting == most or cost.seconds(fitting + 1) > seconds - 1e-12

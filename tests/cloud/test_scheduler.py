@@ -696,3 +696,47 @@ def test_a_load_that_cannot_be_is_refused() -> None:
         Load("a", 1, (0.5, 1.5))
     with pytest.raises(ValueError, match="waiting_s is -1"):
         Load("a", 1, waiting_s=-1)
+
+
+CURVE = [(1, 0.021), (8, 0.023), (16, 0.035), (32, 0.056), (64, 0.1), (128, 0.2)]
+
+
+@given(st.lists(st.floats(0.05, 0.99), min_size=1, max_size=20))
+def test_with_a_measured_curve_the_drafts_that_are_checked_make_the_rate_the_largest(
+    acceptances: list[float],
+) -> None:
+    cost = PassCost()
+    cost.calibrate(CURVE)
+    scheduler = PackingScheduler(PackingLimits(1000, 16, 64, 64, 0.0), cost=cost)
+    loads = [
+        Load(i, 1, tuple(a**depth for depth in range(1, 5))) for i, a in enumerate(acceptances)
+    ]
+    grants = scheduler.schedule(loads).grants
+
+    def rate(numbers: list[int]) -> float:
+        tokens = sum(1 + sum(load.node_values[:n]) for load, n in zip(loads, numbers, strict=True))
+        return tokens / cost.seconds(len(loads) + sum(numbers))
+
+    values = sorted(value for load in loads for value in load.node_values)
+    candidates = [[sum(v >= least for v in load.node_values) for load in loads] for least in values]
+    best = max(rate(numbers) for numbers in [*candidates, [0] * len(loads)])
+    assert rate([grant.max_nodes for grant in grants]) >= 0.98 * best
+
+
+def test_alone_on_a_flat_curve_every_draft_is_checked_and_the_price_is_low() -> None:
+    cost = PassCost()
+    cost.calibrate(CURVE)
+    scheduler = PackingScheduler(PackingLimits(128, 16, 64, 64, 0.0), cost=cost)
+    (grant,) = scheduler.schedule([Load("a", 1, (0.7, 0.49, 0.34, 0.24))]).grants
+    assert grant.max_nodes == 4
+    assert scheduler.offer.price < 0.05
+    assert scheduler.offer.credit == 64
+
+
+def test_in_a_crowd_on_a_steep_curve_doubtful_drafts_are_refused_and_the_price_is_high() -> None:
+    cost = PassCost()
+    cost.calibrate(CURVE)
+    scheduler = PackingScheduler(PackingLimits(128, 16, 64, 64, 0.0), cost=cost)
+    grants = scheduler.schedule([Load(i, 1, (0.5, 0.3)) for i in range(64)]).grants
+    assert [grant.max_nodes for grant in grants] == [0] * 64
+    assert scheduler.offer.price > 0.8
