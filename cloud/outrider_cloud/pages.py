@@ -157,6 +157,7 @@ class PageKeys:
         while len(self._keys) <= index:
             start = len(self._keys) * self._page_tokens
             tokens = self._text[start : start + self._page_tokens]
+            assert len(tokens) == self._page_tokens, "a page has no key before its text is known"
             before = self._keys[-1] if self._keys else self._root
             packed = b"".join(token.to_bytes(_BYTES_PER_TOKEN, "little") for token in tokens)
             self._keys.append(self._digest(before + packed))

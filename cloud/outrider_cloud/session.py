@@ -217,6 +217,9 @@ class VerifierSession:
                 "that it runs in."
             )
         verdict = walk.verdict()
+        with self._lock:
+            self._tree.commit(self._tree.num_committed, verdict.tokens)
+        # Only now: pages are shared under a digest of the text, accepted tokens included.
         moves = self._sequence.keep(verdict.kept_rows)
         if plan.num_draft_nodes:
             self._node_value.observe(
@@ -224,8 +227,6 @@ class VerifierSession:
             )
         else:
             self._node_value.rest()
-        with self._lock:
-            self._tree.commit(self._tree.num_committed, verdict.tokens)
         return verdict, moves
 
     def tell(self, verdict: Verdict, num_rows: int, began: float, offer: Offer) -> None:

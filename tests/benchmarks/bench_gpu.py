@@ -172,6 +172,9 @@ class EverythingScheduler:
             return Schedule([Grant(unread.key, min(unread.num_prefill_tokens, CHUNK), 0)])
         return Schedule([Grant(load.key, 0, len(load.node_values)) for load in loads])
 
+    def calibrate(self, points: Sequence[tuple[int, float]]) -> None:
+        """Costs do not matter here."""
+
     def observe(self, outcome: PassOutcome) -> None:
         """Learn nothing."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from fake_target import EOS, VOCAB_SIZE, FakeTarget, greedy_text
+from fake_target import EOS, VOCAB_SIZE, FakeTarget, greedy_text, logits_after
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +23,7 @@ from outrider_cloud.scheduler import (
 )
 from outrider_cloud.session import VerifierSession
 from outrider_cloud.target import Segment
+from outrider_common.acceptance import exact_token
 from outrider_common.errors import (
     CapacityError,
     InvalidPromptError,
@@ -338,6 +339,30 @@ def test_sessions_that_begin_alike_compute_their_beginning_once() -> None:
     assert sum(target.num_rows) == 40 + 4 * 3
     assert engine.stats.counters.num_prefix_hits == 3 * 40
     assert engine.stats.pages.num_held == 0
+
+
+def sampled_text(prompt: Sequence[int], num_tokens: int, params: SamplingParams) -> list[int]:
+    """What the target alone writes in `exact` mode."""
+    text = list(prompt)
+    for position in range(len(prompt), len(prompt) + num_tokens):
+        text.append(exact_token(logits_after(text), params, position, prompt, ()))
+    return text[len(prompt) :]
+
+
+@both
+def test_texts_that_part_within_a_page_do_not_share_it_when_drafts_fill_it(
+    scheduler: str,
+) -> None:
+    engine = make_engine(scheduler=scheduler)
+    prompt = [1, 2, 3]  # of pages of four tokens
+    for seed in range(30):
+        params = SamplingParams(temperature=1.0, seed=seed)
+        text = sampled_text(prompt, 8, params)
+        client = Client(engine, an_open(prompt, 8, ignore_eos=True, sampling=params))
+        chain = [DraftNode(i, text[i - 1], AtNode(i - 1)) for i in range(2, 4)]
+        client.session.extend([DraftNode(1, text[0], AtPosition(2)), *chain])
+        run_to_the_end(engine)
+        assert client.answer == text
 
 
 def test_a_session_goes_on_with_a_shared_beginning_when_the_one_that_computes_it_leaves() -> None:
