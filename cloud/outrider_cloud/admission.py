@@ -9,7 +9,6 @@ from outrider_common.errors import (
     MismatchError,
     ProtocolViolationError,
     UnknownModelError,
-    UnsupportedError,
 )
 from outrider_common.messages import PROTOCOL_VERSION, Extend, ModelInfo, OpenSession
 
@@ -27,7 +26,7 @@ def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
     _check_version(message.protocol_version)
     check_model_name(message.model, info)
     _check_tokenizer(message, info)
-    _check_mode(message, info)
+    info.check_acceptance_mode(message.acceptance.mode)
     _check_prefix(message, info)
     _check_end(message, info)
 
@@ -57,6 +56,12 @@ def refuse_unknown_tokens(message: Extend, info: ModelInfo) -> None:
                 f"'{info.model}' has tokens 0 to {info.vocab_size - 1}; "
                 "drop such guesses before sending them."
             )
+        if node.draft is not None and max(node.draft.token_ids) >= info.vocab_size:
+            raise ProtocolViolationError(
+                f"Draft node {node.node_id} was drawn from tokens up to "
+                f"{max(node.draft.token_ids)}, but the model '{info.model}' has tokens 0 to "
+                f"{info.vocab_size - 1}; draw from those only."
+            )
 
 
 def _check_version(version: int) -> None:
@@ -73,15 +78,6 @@ def _check_tokenizer(message: OpenSession, info: ModelInfo) -> None:
             f"The edge's tokenizer has the fingerprint '{message.tokenizer_fingerprint}', that of "
             f"'{info.model}' is '{info.tokenizer_fingerprint}'; use a drafter bundle made for "
             "this model."
-        )
-
-
-def _check_mode(message: OpenSession, info: ModelInfo) -> None:
-    if message.acceptance_mode not in info.acceptance_modes:
-        offered = ", ".join(mode.value for mode in info.acceptance_modes)
-        raise UnsupportedError(
-            f"The acceptance mode '{message.acceptance_mode.value}' is not offered here; "
-            f"this verifier offers: {offered}."
         )
 
 

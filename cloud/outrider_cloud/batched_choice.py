@@ -74,7 +74,8 @@ class TensorLogits:
 
 
 def _choose_on_cpu(row: Logits, point: ChoicePoint) -> int:
-    if not isinstance(point.rule, ExactRule):
+    is_undrawn = isinstance(point.rule, RejectionRule) and point.draft is None
+    if not (is_undrawn or isinstance(point.rule, ExactRule)):
         return choose_one(row, point)
     params = point.rule.params
     try:
@@ -160,9 +161,9 @@ def _params(point: ChoicePoint) -> SamplingParams:
 
 
 def _judge(point: ChoicePoint) -> str:
-    """See `_Steps`. Rejection has a step of its own even without children: its noise differs."""
+    """See `_Steps`. Where nothing was drawn, rejection is as `exact`."""
     match _known(point):
-        case RejectionRule(params) if not params.is_greedy:
+        case RejectionRule(params) if point.draft is not None and not params.is_greedy:
             return RejectionRule.__name__
         case TypicalRule() | RelaxedRule() as rule if point.children:
             return type(rule).__name__

@@ -27,7 +27,7 @@ from outrider_cloud.shadow import ShadowDecoder
 from outrider_cloud.target import Rows, Segment, Target
 from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, walk_together
 from outrider_common import log
-from outrider_common.acceptance import AcceptanceMode, ExactRule, acceptance_rule
+from outrider_common.acceptance import AcceptanceMode, ExactRule
 from outrider_common.errors import OutriderError, UnavailableError
 from outrider_common.messages import Limits, ModelInfo, OpenSession
 from outrider_common.sampling import SamplingParams
@@ -73,6 +73,7 @@ class BatchingEngine:
         max_waiting_sessions: beside `limits.max_sessions` that run, so many wait at most.
         shadow_rate: the share of sessions whose text is decoded again, plainly, to compare.
         software_version: announced to clients.
+        acceptance_modes: those that are offered.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class BatchingEngine:
         max_waiting_sessions: int = 0,
         shadow_rate: float = 0.0,
         software_version: str = "",
+        acceptance_modes: Sequence[AcceptanceMode] = tuple(AcceptanceMode),
     ) -> None:
         self._target = target
         self._scheduler = scheduler
@@ -96,7 +98,7 @@ class BatchingEngine:
             max_positions=min(target.max_positions, self._pool.num_tokens),
             tokenizer_fingerprint=tokenizer_fingerprint,
             eos_token_ids=target.eos_token_ids,
-            acceptance_modes=(AcceptanceMode.EXACT,),
+            acceptance_modes=tuple(acceptance_modes),
             limits=limits,
             software_version=software_version,
         )
@@ -247,7 +249,7 @@ class BatchingEngine:
             session_id=uuid.uuid4().hex,
             message=message,
             pool=self._pool,
-            rule=acceptance_rule(message.acceptance_mode, message.sampling),
+            rule=message.acceptance.rule(message.sampling),
             ending=Ending(frozenset((*message.stop_token_ids, *eos)), max_length),
             limits=self._info.limits,
             sink=sink,

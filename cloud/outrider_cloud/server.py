@@ -32,6 +32,7 @@ from outrider_cloud.synthetic_target import SyntheticTarget
 from outrider_cloud.target import Target
 from outrider_cloud.torch_target import CPU_KV_CACHE_MIB, TorchTarget
 from outrider_common import log
+from outrider_common.acceptance import AcceptanceMode
 from outrider_common.config import VerifierSettings
 from outrider_common.errors import (
     ModelFileError,
@@ -146,6 +147,7 @@ def engine_around(
         max_waiting_sessions=settings.max_waiting_sessions,
         shadow_rate=settings.shadow_rate,
         software_version=version("outrider"),
+        acceptance_modes=[AcceptanceMode(name) for name in settings.acceptance_modes],
     )
 
 

@@ -77,11 +77,15 @@ class VerifierServicer(VerifierServiceServicer):
             prefix_tokens=len(message.prefix),
         )
         try:
-            await context.write(encode_event(Opened(session.session_id, self._engine.info.limits)))
+            await context.write(encode_event(self._opened(session, message)))
             await self._converse(requests, context, session, events)
         finally:
             session.cancel()
             log.event(_logger, "session_closed", session=session.session_id)
+
+    def _opened(self, session: EngineSession, message: OpenSession) -> Opened:
+        limits = self._engine.info.limits
+        return Opened(session.session_id, limits, message.acceptance.mode)
 
     async def _read_open(self, requests: Requests) -> OpenSession:
         assembler = OpenAssembler(self._engine.info.check_prompt_length)

@@ -18,7 +18,7 @@ from outrider_cloud.scheduler import Grant, Load, Offer
 from outrider_cloud.shadow import FinishedText
 from outrider_cloud.target import Rows, Segment
 from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, plan_pass, useful_nodes
-from outrider_common.acceptance import AcceptanceRule
+from outrider_common.acceptance import AcceptanceMode, AcceptanceRule
 from outrider_common.errors import ModelFileError, OutriderError, ProtocolViolationError
 from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
 from outrider_common.tree import DraftNode, SpeculationTree
@@ -75,6 +75,7 @@ class VerifierSession:
         self.tenant = tenant
         self._num_prompt_tokens = message.num_prompt_tokens
         self._num_given = len(message.prefix)
+        self._takes_distributions = message.acceptance.mode is AcceptanceMode.REJECTION
         self._rule = rule
         self._ending = ending
         self._limits = limits
@@ -117,6 +118,8 @@ class VerifierSession:
         most = self._limits.max_outstanding_nodes
         if self._has_ended:
             return
+        if not self._takes_distributions:
+            _refuse_distributions(nodes)
         with self._lock:
             if self._tree.num_outstanding + len(nodes) > most:
                 raise ProtocolViolationError(
@@ -277,3 +280,13 @@ class VerifierSession:
         tokens = self._tree.tokens[start : start + num_tokens]
         rows = Rows.chain(tokens, first_logits_row=len(tokens))
         return Segment(self._sequence.pages, start, rows)
+
+
+def _refuse_distributions(nodes: Sequence[DraftNode]) -> None:
+    for node in nodes:
+        if node.draft is not None:
+            raise ProtocolViolationError(
+                f"Draft node {node.node_id} comes with a distribution, which this session's "
+                f"acceptance mode does not use; send one only in the mode "
+                f"'{AcceptanceMode.REJECTION.value}'."
+            )

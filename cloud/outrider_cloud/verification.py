@@ -11,7 +11,7 @@ from itertools import islice
 
 from outrider_cloud.choice import UNUSABLE, ChoicePoint, PassLogits
 from outrider_cloud.target import CACHED_TEXT, Rows
-from outrider_common.acceptance import AcceptanceRule
+from outrider_common.acceptance import AcceptanceRule, SparseDistribution
 from outrider_common.messages import FinishReason
 from outrider_common.tree import SpeculationTree, TreeNode
 
@@ -24,11 +24,13 @@ class PassPlan:
 
     Attributes:
         rows: tokens and parents for the target.
-        children: for each row its planned children, token -> row.
+        children: for each row its planned children, token -> row, in the order of their ids.
+        drafts: for each row from what its children were drawn; None where they were not.
     """
 
     rows: Rows
     children: tuple[dict[int, int], ...]
+    drafts: tuple[SparseDistribution | None, ...]
 
     @property
     def num_draft_nodes(self) -> int:
@@ -98,7 +100,8 @@ def plan_pass(tree: SpeculationTree, ending: Ending, max_nodes: int) -> PassPlan
         parents.append(parent)
         children[parent][node.token] = row
     tokens = (tree.frontier.token, *(node.token for node in nodes))
-    return PassPlan(Rows(tokens, tuple(parents)), tuple(children))
+    drafts = tuple(node.draft for node in row_of)
+    return PassPlan(Rows(tokens, tuple(parents)), tuple(children), drafts)
 
 
 class Walk:
@@ -192,6 +195,7 @@ class Walk:
             position=len(self._text) + len(walked),
             rule=self._rule,
             children=tuple(self._plan.children[row]),
+            draft=self._plan.drafts[row],
             prompt_tokens=prompt,
             output_tokens=output,
         )

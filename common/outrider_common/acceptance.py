@@ -30,6 +30,12 @@ from outrider_common.sampling import (
 QUANTISED_TOTAL: Final = 2**16 - 1
 """To what the weights of a quantised distribution sum up, unless told otherwise."""
 
+MAX_DRAFT_TOKENS: Final = 64
+"""A draft distribution that travels has at most so many tokens."""
+
+MAX_DRAFT_WEIGHT: Final = 2**8 - 1
+"""The largest weight of a draft distribution that travels: a byte."""
+
 _SUBSET_SHARE: Final = 4
 _ROUNDING: Final = 1e-9
 
@@ -110,15 +116,20 @@ class SparseDistribution:
         weights /= weights.sum()
         return weights
 
+    @property
+    def fits_the_wire(self) -> bool:
+        """Whether it can be sent: few tokens, and weights of one byte."""
+        return len(self.token_ids) <= MAX_DRAFT_TOKENS and max(self.weights) <= MAX_DRAFT_WEIGHT
+
     def draw(self, seed: int, position: int, count: int) -> tuple[int, ...]:
         """Up to `count` different tokens, drawn one after the other without replacement.
 
         The largest of log q + Gumbel, in falling order, are such draws (Vieira 2014; Kool et al.
         2019, arXiv:1903.06059, section 3). A drafter in `rejection` mode makes children of them,
-        in this order.
+        in this order. The noise is that of `exact_token`.
         """
         ids = np.array(self.token_ids, dtype=np.int64)
-        uniforms = noise.uniform(np, seed, Purpose.DRAFT, position, ids)
+        uniforms = noise.uniform(np, seed, Purpose.TOKEN, position, ids)
         keys = np.log(self.weights) + noise.gumbel(np, uniforms)
         return tuple(ids[np.argsort(-keys, kind="stable")[:count]].tolist())
 
@@ -218,6 +229,10 @@ class RejectionRule:
     It is lossless for children that were drawn from `draft` as `SparseDistribution.draw` does, in
     that order. Which nodes are sent may depend on the tokens of earlier siblings, but not on a
     node's own. Tokens that `draft` could not have drawn are passed over.
+
+    Where nothing was drawn, the token is that of `exact` mode. Its noise is that of the draws, so
+    that a draw which comes too late agrees with it as often as can be. That is independent of the
+    noise of the test and the residual, so either way the token has the target's distribution.
     """
 
     params: SamplingParams
@@ -232,6 +247,8 @@ class RejectionRule:
         output_tokens: Sequence[int],
     ) -> int:
         """See `AcceptanceRule.choose`."""
+        if draft is None:
+            return exact_token(logits, self.params, position, prompt_tokens, output_tokens)
         target = distribution(logits, self.params, prompt_tokens, output_tokens)
         p = target.probabilities()
         for child, q_child, q in _draws(children, draft, target.token_ids):
@@ -365,6 +382,25 @@ class RelaxedRule:
         return exact_token(logits, self.params, position, prompt_tokens, output_tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """How the tokens of one generation are accepted.
+
+    Attributes:
+        mode: the rule.
+        typical: its thresholds; read in the mode `typical` only.
+        relaxed: its margins; read in the mode `relaxed` only.
+    """
+
+    mode: AcceptanceMode = AcceptanceMode.EXACT
+    typical: TypicalThresholds = TypicalThresholds()
+    relaxed: RelaxedMargins = RelaxedMargins()
+
+    def rule(self, params: SamplingParams) -> AcceptanceRule:
+        """The rule for a generation with these sampling parameters."""
+        return acceptance_rule(self.mode, params, self.typical, self.relaxed)
+
+
 def acceptance_rule(
     mode: AcceptanceMode,
     params: SamplingParams,
@@ -412,7 +448,7 @@ def _argmax_with_gumbel(log_weights: Floats, uniforms: Floats) -> int:
 
 
 def _draws(
-    children: Sequence[int], draft: SparseDistribution | None, token_ids: Ids
+    children: Sequence[int], draft: SparseDistribution, token_ids: Ids
 ) -> Iterator[tuple[int, float, Floats]]:
     """Each child that was drawn from `draft`, with the distribution that it was drawn from.
 
@@ -421,8 +457,6 @@ def _draws(
     Yields:
         The child, its probability, and the probabilities of `token_ids`, [n].
     """
-    if draft is None:
-        return
     weights = dict(zip(draft.token_ids, draft.weights, strict=True))
     q = _on(token_ids, draft)
     for child in children:

@@ -14,6 +14,7 @@ DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
 NumberFormat: TypeAlias = Literal["auto", "float32", "bfloat16"]
 CompileChoice: TypeAlias = Literal["auto", "on", "off"]
 PolicyName: TypeAlias = Literal["latency", "throughput"]
+AcceptanceModeName: TypeAlias = Literal["exact", "rejection", "typical", "relaxed"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
 
@@ -34,6 +35,14 @@ def _without_contradiction(proposers: tuple[ProposerName, ...]) -> tuple[Propose
     if "none" in proposers and len(proposers) > 1:
         raise ValueError("'none' stands alone")
     return proposers
+
+
+def _without_repetition(
+    modes: tuple[AcceptanceModeName, ...],
+) -> tuple[AcceptanceModeName, ...]:
+    if len(set(modes)) != len(modes):
+        raise ValueError("an acceptance mode is named twice")
+    return modes
 
 
 def _with_home_spelled_out(path: Path) -> Path:
@@ -151,6 +160,19 @@ class VerifierSettings(Section):
             "count tokens that batching has changed."
         ),
     )
+    acceptance_modes: Annotated[
+        tuple[AcceptanceModeName, ...], AfterValidator(_without_repetition)
+    ] = Field(
+        default=get_args(AcceptanceModeName),
+        min_length=1,
+        description=(
+            "What edges may choose from: exact (the target's own text), rejection (its own "
+            "distribution), typical and relaxed (lossy: faster, and not the target's own text)."
+        ),
+        json_schema_extra={
+            ALLOWED: f"a list of {', '.join(get_args(AcceptanceModeName))}, each at most once"
+        },
+    )
     max_nodes_per_session: int = Field(
         default=64,
         ge=1,
@@ -234,6 +256,18 @@ class EdgeSettings(Section):
             "of everything else on the device."
         ),
     )
+    providers: tuple[Annotated[str, Field(pattern=r"^(auto|\w+ExecutionProvider)$")], ...] = Field(
+        default=("auto",),
+        min_length=1,
+        description=(
+            "ONNX Runtime's execution providers for the drafter, the preferred one first; one that "
+            "cannot be used is logged and left out. auto: the CPU, which always comes last."
+        ),
+        json_schema_extra={
+            ALLOWED: "a list of auto and of names such as CPUExecutionProvider or "
+            "CUDAExecutionProvider"
+        },
+    )
     max_depth: int = Field(
         default=12,
         ge=1,
@@ -303,6 +337,40 @@ class SamplingSettings(Section):
     )
     max_tokens: int = Field(
         default=256, ge=1, lt=2**32, description="Tokens of an answer at most, prompt not counted."
+    )
+    acceptance_mode: AcceptanceModeName = Field(
+        default="exact",
+        description=(
+            "How drafts are judged. exact: the text that the target alone writes with this seed. "
+            "rejection: a text with the target's own distribution, which no seed reproduces. "
+            "typical, relaxed: lossy; drafts need only be likely, so the text is not the target's."
+        ),
+    )
+    typical_epsilon: float = Field(
+        default=0.09,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Mode typical: drafts above this probability are accepted.",
+    )
+    typical_delta: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Mode typical: so are those above this times exp(-entropy).",
+    )
+    relaxed_beta: int = Field(
+        default=3,
+        ge=1,
+        lt=2**32,
+        description="Mode relaxed: a draft must be one of so many likeliest tokens.",
+    )
+    relaxed_tau: float = Field(
+        default=0.7,
+        ge=0,
+        allow_inf_nan=False,
+        description="Mode relaxed: and so near, in nats, to the likeliest one's log-probability.",
     )
 
 

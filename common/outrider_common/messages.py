@@ -4,12 +4,12 @@ Each is valid by construction as far as that needs no knowledge of a model or a 
 nothing of bytes: `wire` turns these into protobuf messages and back.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from outrider_common.acceptance import AcceptanceMode
-from outrider_common.errors import InvalidPromptError
+from outrider_common.acceptance import Acceptance, AcceptanceMode
+from outrider_common.errors import InvalidPromptError, UnsupportedError
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import DraftNode
 
@@ -84,6 +84,19 @@ class ModelInfo:
                 f"{self.max_positions - 1}, so that one more fits; shorten it."
             )
 
+    def check_acceptance_mode(self, mode: AcceptanceMode) -> None:
+        """Refuse an acceptance mode that is not offered.
+
+        Raises:
+            UnsupportedError: naming those that are.
+        """
+        if mode not in self.acceptance_modes:
+            offered = ", ".join(mode.value for mode in self.acceptance_modes)
+            raise UnsupportedError(
+                f"The acceptance mode '{mode.value}' is not offered for '{self.model}'; "
+                f"its verifier offers: {offered}."
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
@@ -96,7 +109,7 @@ class OpenSession:
         sampling: how the target chooses its tokens.
         tokenizer_fingerprint: what the edge takes the token ids to mean.
         model: the target; empty for the verifier's only one.
-        acceptance_mode: how tokens are accepted.
+        acceptance: how tokens are accepted.
         stop_token_ids: ids that end the generation, beside the model's own end-of-text ids.
         ignore_eos: do not stop at the model's own end-of-text ids.
         protocol_version: what the edge speaks.
@@ -108,7 +121,7 @@ class OpenSession:
     sampling: SamplingParams
     tokenizer_fingerprint: str
     model: str = ""
-    acceptance_mode: AcceptanceMode = AcceptanceMode.EXACT
+    acceptance: Acceptance = field(default_factory=Acceptance)
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     protocol_version: int = PROTOCOL_VERSION
@@ -128,10 +141,17 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The verifier has opened the session."""
+    """The verifier has opened the session.
+
+    Attributes:
+        session_id: a name for logs.
+        limits: what the edge must keep to.
+        acceptance_mode: how tokens are accepted; with a lossy mode the text is not the target's.
+    """
 
     session_id: str
     limits: Limits
+    acceptance_mode: AcceptanceMode = AcceptanceMode.EXACT
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,13 +38,12 @@ class Purpose(enum.IntEnum):
     """What noise is for. Different purposes are independent of each other."""
 
     TOKEN = 0
-    """The Gumbel noise that chooses tokens in `exact` mode, at the target and at the drafter."""
+    """The Gumbel noise that chooses tokens in `exact` mode, at the target and at the drafter, and
+    with which the drafter draws in `rejection` mode."""
     ACCEPT = 1
     """The uniform that decides whether a drafted token is accepted in `rejection` mode."""
     RESIDUAL = 2
     """The Gumbel noise that chooses the correction in `rejection` mode."""
-    DRAFT = 3
-    """The Gumbel noise with which the drafter draws in `rejection` mode."""
 
 
 def philox(counter: tuple[Array, ...], key: tuple[int, int]) -> tuple[Array, ...]:

@@ -69,6 +69,8 @@ class GenerationStats:
         bytes_down: bytes from the verifier to the edge, as encoded messages.
         time_to_first_token_s: from the request to the first committed token; None before it.
         duration_s: from the request to the last committed token.
+        num_rests: how often the edge stopped drafting because it did not pay.
+        num_probes: how often it tried again, to see whether it pays by now.
     """
 
     num_accepted_tokens: int = 0
@@ -82,6 +84,8 @@ class GenerationStats:
     bytes_down: int = 0
     time_to_first_token_s: float | None = None
     duration_s: float = 0.0
+    num_rests: int = 0
+    num_probes: int = 0
 
     @property
     def num_tokens(self) -> int:

@@ -8,6 +8,7 @@ the committed text as far as both go. Knows nothing of models, messages or time.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from outrider_common.acceptance import SparseDistribution
 from outrider_common.errors import ProtocolViolationError
 
 DEFAULT_COMMITTED_ID_WINDOW = 4096
@@ -32,11 +33,20 @@ Parent = AtPosition | AtNode
 
 @dataclass(frozen=True, slots=True)
 class DraftNode:
-    """A guess as it travels: its id (1, 2, 3, ... per session), its token, and what it follows."""
+    """A guess as it travels.
+
+    Attributes:
+        node_id: 1, 2, 3, ... per session.
+        token: its token id.
+        parent: what it follows.
+        draft: from what it and its siblings were drawn, in the order of their ids; given with the
+            first of them, and only where they were drawn at all.
+    """
 
     node_id: int
     token: int
     parent: Parent
+    draft: SparseDistribution | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +59,7 @@ class TreeNode:
         ids: the ids that name it, the first one first; empty for a frontier that no node carried.
         parent: what it follows; None for the frontier.
         children: by token, in the order in which they came.
+        draft: from what they were drawn; None where they were chosen in another way.
     """
 
     token: int
@@ -56,6 +67,7 @@ class TreeNode:
     ids: list[int] = field(default_factory=list)
     parent: "TreeNode | None" = None
     children: dict[int, "TreeNode"] = field(default_factory=dict)
+    draft: SparseDistribution | None = None
 
     def path(self) -> list["TreeNode"]:
         """The nodes from the frontier's child down to this one; empty for the frontier."""
@@ -222,6 +234,7 @@ class SpeculationTree:
         return self._frontier if position == self._frontier.position else position
 
     def _hang(self, node: DraftNode, parent: TreeNode) -> None:
+        _agree_on_draft(node, parent)
         child = parent.children.get(node.token)
         if child is None:
             child = TreeNode(node.token, parent.position + 1, parent=parent)
@@ -252,3 +265,16 @@ class SpeculationTree:
         self._committed_ids[node_id] = position
         while len(self._committed_ids) > self._window:
             del self._committed_ids[next(iter(self._committed_ids))]
+
+
+def _agree_on_draft(node: DraftNode, parent: TreeNode) -> None:
+    """Take what a parent's children are drawn from with the first of them.
+
+    A distribution that comes later can only agree. If it does not, nobody knows any more from what
+    the children were drawn, and they are judged as guesses that were not drawn at all: that costs
+    acceptance, but is right whatever they are.
+    """
+    if not parent.children:
+        parent.draft = node.draft
+    elif node.draft is not None and node.draft != parent.draft:
+        parent.draft = None

@@ -6,10 +6,18 @@ session is for others to say. Knows nothing of streams.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Final
 
 from outrider.v1 import verifier_pb2 as pb
-from outrider_common.acceptance import AcceptanceMode
+from outrider_common.acceptance import (
+    MAX_DRAFT_TOKENS,
+    Acceptance,
+    AcceptanceMode,
+    RelaxedMargins,
+    SparseDistribution,
+    TypicalThresholds,
+)
 from outrider_common.errors import ProtocolViolationError, UnsupportedError
 from outrider_common.messages import (
     Commit,
@@ -47,13 +55,14 @@ def encode_open(message: OpenSession, max_message_bytes: int) -> Iterator[pb.Ses
         model=message.model,
         tokenizer_fingerprint=message.tokenizer_fingerprint,
         sampling=pb.SamplingParams(**asdict(message.sampling)),
-        acceptance_mode=_MODE_NAMES[message.acceptance_mode],
+        acceptance_mode=_MODE_NAMES[message.acceptance.mode],
         num_prompt_tokens=message.num_prompt_tokens,
         max_tokens=message.max_tokens,
         stop_token_ids=message.stop_token_ids,
         ignore_eos=message.ignore_eos,
         prefix_length=len(message.prefix),
     )
+    _encode_thresholds(message.acceptance, head)
     room = max_message_bytes - head.ByteSize() - _ENVELOPE_BYTES
     num_in_head = max(room // MAX_BYTES_PER_TOKEN, 0)
     head.prefix.extend(message.prefix[:num_in_head])
@@ -62,6 +71,17 @@ def encode_open(message: OpenSession, max_message_bytes: int) -> Iterator[pb.Ses
     for start in range(num_in_head, len(message.prefix), part_length):
         part = pb.PrefixPart(tokens=message.prefix[start : start + part_length])
         yield pb.SessionRequest(prefix_part=part)
+
+
+def _encode_thresholds(acceptance: Acceptance, head: pb.Open) -> None:
+    """The thresholds of its mode, which are all that the verifier reads."""
+    match acceptance.mode:
+        case AcceptanceMode.TYPICAL:
+            head.typical.CopyFrom(pb.TypicalThresholds(**asdict(acceptance.typical)))
+        case AcceptanceMode.RELAXED:
+            head.relaxed.CopyFrom(pb.RelaxedMargins(**asdict(acceptance.relaxed)))
+        case _:
+            pass
 
 
 class OpenAssembler:
@@ -82,7 +102,7 @@ class OpenAssembler:
         Raises:
             InvalidPromptError: the announced length is refused.
             ProtocolViolationError: a message out of turn, or more tokens than announced.
-            InvalidSamplingError: a sampling parameter is out of range.
+            InvalidSamplingError: a sampling parameter or a threshold of acceptance is out of range.
             UnsupportedError: an acceptance mode that this version does not know.
         """
         if self._head is None:
@@ -130,11 +150,23 @@ def _decode_open(head: pb.Open, prefix: tuple[int, ...]) -> OpenSession:
         ),
         tokenizer_fingerprint=head.tokenizer_fingerprint,
         model=head.model,
-        acceptance_mode=_decode_mode(head.acceptance_mode),
+        acceptance=_decode_acceptance(head),
         stop_token_ids=tuple(head.stop_token_ids),
         ignore_eos=head.ignore_eos,
         protocol_version=head.protocol_version,
     )
+
+
+def _decode_acceptance(head: pb.Open) -> Acceptance:
+    match mode := _decode_mode(head.acceptance_mode):
+        case AcceptanceMode.TYPICAL:
+            typical = TypicalThresholds(head.typical.epsilon, head.typical.delta)
+            return Acceptance(mode, typical=typical)
+        case AcceptanceMode.RELAXED:
+            relaxed = RelaxedMargins(head.relaxed.beta, head.relaxed.tau)
+            return Acceptance(mode, relaxed=relaxed)
+        case _:
+            return Acceptance(mode)
 
 
 def _decode_mode(number: int) -> AcceptanceMode:
@@ -153,6 +185,9 @@ def encode_extend(nodes: Sequence[DraftNode]) -> Iterator[pb.SessionRequest]:
     """The requests that carry nodes with rising ids.
 
     One request, unless ids are left out or the nodes hang from several committed positions.
+
+    Args:
+        nodes: what they were drawn from must fit the wire (`SparseDistribution.fits_the_wire`).
     """
     begin = 0
     for end in range(1, len(nodes) + 1):
@@ -177,7 +212,23 @@ def _encode_run(nodes: Sequence[DraftNode]) -> pb.Extend:
     distances = [0, *(_distance(node) for node in nodes[1:])]
     if any(distance != 1 for distance in distances[1:]):
         message.parent_distances.extend(distances)
+    message.distributions.extend(
+        _encode_distribution(place, node.draft)
+        for place, node in enumerate(nodes)
+        if node.draft is not None
+    )
     return message
+
+
+def _encode_distribution(place: int, draft: SparseDistribution) -> pb.DraftDistribution:
+    """What the node at a place of its message, and its siblings, were drawn from."""
+    token_ids, weights = zip(*sorted(zip(draft.token_ids, draft.weights, strict=True)), strict=True)
+    before = (0, *token_ids)
+    return pb.DraftDistribution(
+        first_child=place,
+        token_steps=[token - last for token, last in zip(token_ids, before, strict=False)],
+        weights=bytes(weights),
+    )
 
 
 def _distance(node: DraftNode) -> int:
@@ -188,7 +239,8 @@ def decode_extend(message: pb.Extend) -> Extend:
     """The draft nodes of a message.
 
     Raises:
-        ProtocolViolationError: no ids, or a parent list that does not fit the tokens.
+        ProtocolViolationError: no ids, a parent list that does not fit the tokens, or a
+            distribution that is none.
     """
     if message.first_id < 1:
         raise ProtocolViolationError("A message of draft nodes has first_id 0; ids start at 1.")
@@ -200,14 +252,44 @@ def decode_extend(message: pb.Extend) -> Extend:
             "distances; send one for each token, or none for a chain."
         )
     base = _decode_base(message)
+    drafts = _decode_distributions(message.distributions, num_nodes)
     return Extend(
         tuple(
-            DraftNode(node_id, token, AtNode(node_id - distance) if distance else base)
-            for node_id, (token, distance) in enumerate(
-                zip(message.tokens, distances, strict=False), message.first_id
+            DraftNode(
+                message.first_id + place,
+                token,
+                AtNode(message.first_id + place - distance) if distance else base,
+                drafts.get(place),
             )
+            for place, (token, distance) in enumerate(zip(message.tokens, distances, strict=False))
         )
     )
+
+
+def _decode_distributions(
+    messages: Sequence[pb.DraftDistribution], num_nodes: int
+) -> dict[int, SparseDistribution]:
+    """What the children of some parents were drawn from, under the place of the first child."""
+    drafts: dict[int, SparseDistribution] = {}
+    for message in messages:
+        place = message.first_child
+        if place >= num_nodes or place in drafts:
+            raise ProtocolViolationError(
+                f"A draft distribution belongs to node {place} of a message that has {num_nodes} "
+                "nodes, counted from 0; send at most one for each of them."
+            )
+        drafts[place] = _decode_distribution(message)
+    return drafts
+
+
+def _decode_distribution(message: pb.DraftDistribution) -> SparseDistribution:
+    num_tokens = len(message.token_steps)
+    if num_tokens > MAX_DRAFT_TOKENS:
+        raise ProtocolViolationError(
+            f"A draft distribution has {num_tokens} tokens; send the {MAX_DRAFT_TOKENS} likeliest "
+            "at most."
+        )
+    return SparseDistribution(tuple(accumulate(message.token_steps)), tuple(message.weights))
 
 
 def _decode_base(message: pb.Extend) -> AtNode | AtPosition:
@@ -232,16 +314,22 @@ def encode_event(event: ServerEvent) -> pb.SessionResponse:
     """The response that carries an event."""
     match event:
         case Opened():
-            opened = pb.Opened(
-                session_id=event.session_id, limits=pb.Limits(**asdict(event.limits))
-            )
-            return pb.SessionResponse(opened=opened)
+            return pb.SessionResponse(opened=_encode_opened(event))
         case Commit():
             return pb.SessionResponse(commit=_encode_commit(event))
         case GoAway():
             return pb.SessionResponse(
                 go_away=pb.GoAway(reason=event.reason, deadline_ms=event.deadline_ms)
             )
+
+
+def _encode_opened(event: Opened) -> pb.Opened:
+    mode = event.acceptance_mode
+    return pb.Opened(
+        session_id=event.session_id,
+        limits=pb.Limits(**asdict(event.limits)),
+        acceptance_mode=None if mode is AcceptanceMode.EXACT else _MODE_NAMES[mode],
+    )
 
 
 def _encode_commit(event: Commit) -> pb.Commit:
@@ -264,16 +352,22 @@ def decode_event(response: pb.SessionResponse) -> ServerEvent | None:
 
     Raises:
         ProtocolViolationError: a commit whose counts do not fit its tokens.
+        UnsupportedError: an acceptance mode that this version does not know.
     """
     match response.WhichOneof("message"):
         case "opened":
-            return Opened(response.opened.session_id, decode_limits(response.opened.limits))
+            return _decode_opened(response.opened)
         case "commit":
             return _decode_commit(response.commit)
         case "go_away":
             return GoAway(response.go_away.reason, response.go_away.deadline_ms)
         case _:
             return None
+
+
+def _decode_opened(message: pb.Opened) -> Opened:
+    mode = _decode_mode(message.acceptance_mode or pb.ACCEPTANCE_MODE_EXACT)
+    return Opened(message.session_id, decode_limits(message.limits), mode)
 
 
 def _decode_commit(message: pb.Commit) -> Commit:

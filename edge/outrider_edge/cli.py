@@ -3,11 +3,18 @@
 import asyncio
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import click
 from rich.console import Console
 
+from outrider_common.acceptance import (
+    Acceptance,
+    AcceptanceMode,
+    RelaxedMargins,
+    TypicalThresholds,
+)
 from outrider_common.cli_options import settings_options
 from outrider_common.config import EdgeSettings, ModelSettings, SamplingSettings, Settings
 from outrider_common.config_loading import LoadedSettings
@@ -62,6 +69,8 @@ def run(
         result = asyncio.run(_generate_visibly(loaded.settings, shape))
         if summary:
             print_summary(Console(), result)
+        if result.acceptance_mode is not AcceptanceMode.EXACT:
+            Console().print(whose_text(result.acceptance_mode), soft_wrap=True)
     if record is not None:
         record.write_text(result_as_json(result) + "\n", encoding="utf-8")
 
@@ -85,20 +94,33 @@ class _Shape:
         return GenerationRequest(
             prompt=tuple(prompt),
             max_tokens=settings.max_tokens,
-            sampling=SamplingParams(**settings.model_dump(exclude={"max_tokens"})),
+            sampling=SamplingParams(
+                **settings.model_dump(include={field.name for field in fields(SamplingParams)})
+            ),
             stop_strings=self._stop,
             ignore_eos=self._ignore_eos,
+            acceptance=_acceptance(settings),
         )
 
 
+def _acceptance(settings: SamplingSettings) -> Acceptance:
+    return Acceptance(
+        AcceptanceMode(settings.acceptance_mode),
+        TypicalThresholds(settings.typical_epsilon, settings.typical_delta),
+        RelaxedMargins(settings.relaxed_beta, settings.relaxed_tau),
+    )
+
+
 async def _generate(settings: Settings, shape: _Shape, on_token: OnToken) -> GenerationResult:
+    from outrider_edge.calibration_store import CalibrationStore
     from outrider_edge.runtime import edge_runtime  # the model runtime takes a while to import
     from outrider_models.bundle import Bundle
     from outrider_models.store import ModelStore, default_root
 
     store = ModelStore(settings.models.cache_dir or default_root())
     bundle = Bundle.load(store.resolve_bundle(settings.edge.bundle))
-    async with edge_runtime(settings.edge, bundle) as runtime:
+    calibrations = CalibrationStore(store.root / "calibrations")
+    async with edge_runtime(settings.edge, bundle, calibrations) as runtime:
         return await runtime.generate(shape.request(runtime.tokenizer, settings.sampling), on_token)
 
 
@@ -129,6 +151,7 @@ def print_summary(console: Console, result: GenerationResult) -> None:
         (
             ("tokens", stats.num_tokens),
             ("ended by", result.finish_reason.value),
+            ("acceptance mode", result.acceptance_mode.value),
             ("tokens/s", stats.tokens_per_s),
             ("time to first token, s", stats.time_to_first_token_s),
             ("acceptance rate", stats.acceptance_rate),
@@ -139,11 +162,23 @@ def print_summary(console: Console, result: GenerationResult) -> None:
     )
 
 
+def whose_text(mode: AcceptanceMode) -> str:
+    """One sentence: what a text of a mode other than `exact` has in common with the target's."""
+    if mode.is_lossless:
+        return (
+            f"Acceptance mode '{mode.value}': the text has the target's own distribution; "
+            "the same seed may give another one."
+        )
+    return f"Acceptance mode '{mode.value}' is lossy: the text is not the target's own."
+
+
 def result_as_json(result: GenerationResult) -> str:
     """An answer with the record of every token, as JSON."""
     document = {
         "text": result.text,
         "finish_reason": result.finish_reason.value,
+        "acceptance_mode": result.acceptance_mode.value,
+        "is_lossless": result.acceptance_mode.is_lossless,
         "tokens": [record.as_json() for record in result.records],
         "stats": result.stats.as_json(),
     }

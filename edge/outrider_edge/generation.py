@@ -9,10 +9,12 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Final
 
 from outrider_common import log
-from outrider_common.errors import UnavailableError, ungrouped
+from outrider_common.acceptance import Acceptance, AcceptanceMode
+from outrider_common.errors import MismatchError, UnavailableError, ungrouped
 from outrider_common.messages import (
     Commit,
     FinishReason,
@@ -23,6 +25,8 @@ from outrider_common.messages import (
 )
 from outrider_common.records import GenerationStats, TokenRecord
 from outrider_common.sampling import SamplingParams
+from outrider_edge.calibration import Calibration
+from outrider_edge.estimators import Estimators
 from outrider_edge.link import SessionLink, VerifierLink
 from outrider_edge.proposer import Draft, Proposer
 from outrider_edge.session import DraftPoint, EdgeSession
@@ -30,6 +34,9 @@ from outrider_edge.statistics import StatsCollector
 from outrider_edge.streaming_text import IncrementalDetokenizer, StopMatcher
 
 _logger = logging.getLogger(__name__)
+
+MAX_STEADY_TOKENS: Final = 2
+"""A proposer that has at most so many tokens more to read than the last time is in full swing."""
 
 OnToken = Callable[[TokenRecord], None]
 """Takes each committed token with its text, in order; must return at once."""
@@ -46,6 +53,7 @@ class GenerationRequest:
         stop_strings: the answer ends before the first of these.
         stop_token_ids: tokens that end the answer, beside the model's own end-of-text ids.
         ignore_eos: do not stop at the model's own end-of-text ids.
+        acceptance: how drafts are judged.
     """
 
     prompt: tuple[int, ...]
@@ -54,6 +62,7 @@ class GenerationRequest:
     stop_strings: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    acceptance: Acceptance = field(default_factory=Acceptance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +74,14 @@ class GenerationResult:
         finish_reason: why it ended.
         records: one for each token, its text included.
         stats: the sums.
+        acceptance_mode: how drafts were judged; the text of a lossy mode is not the target's own.
     """
 
     text: str
     finish_reason: FinishReason
     records: tuple[TokenRecord, ...]
     stats: GenerationStats
+    acceptance_mode: AcceptanceMode = AcceptanceMode.EXACT
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -115,6 +126,8 @@ class Generation:
         executor: where drafting runs, so that it does not hold up the network.
         max_depth: draft nodes ahead of the committed text at most.
         on_token: takes each token as it is committed.
+        calibration: what guesses are worth; it learns. Fresh if None.
+        estimators: the pace of link, verifier and drafter; they learn. Fresh if None.
     """
 
     def __init__(
@@ -130,6 +143,8 @@ class Generation:
         executor: Executor,
         max_depth: int,
         on_token: OnToken,
+        calibration: Calibration | None = None,
+        estimators: Estimators | None = None,
     ) -> None:
         self._request = request
         self._link = link
@@ -139,6 +154,9 @@ class Generation:
         self._proposer_name = proposer_name
         self._executor = executor
         self._max_depth = max_depth
+        self._calibration = calibration
+        self._estimators = estimators or Estimators()
+        self._num_read = 0  # tokens that the proposer saw when it was last asked
         self._answer = _Answer(detokenizer, StopMatcher(request.stop_strings), on_token)
         self._stats = StatsCollector()
         self._room = asyncio.Event()  # the tree has changed: look again for a point to draft from
@@ -153,7 +171,9 @@ class Generation:
         began = time.perf_counter()
         stream = await self._link.open(self._open_message(), self._info.limits.max_message_bytes)
         try:
-            session = self._make_session(await _opened(stream), lambda: time.perf_counter() - began)
+            opened = await _opened(stream, self._request.acceptance.mode)
+            self._estimators.opened(time.perf_counter() - began)
+            session = self._make_session(opened, lambda: time.perf_counter() - began)
             finish_reason = await self._converse(stream, session)
         finally:
             stream.close()
@@ -161,8 +181,16 @@ class Generation:
             text="".join(record.text for record in self._answer.records),
             finish_reason=finish_reason,
             records=tuple(self._answer.records),
-            stats=self._stats.result(stream.bytes_up, stream.bytes_down),
+            stats=self._close_the_books(stream, session),
+            acceptance_mode=self._request.acceptance.mode,
         )
+
+    def _close_the_books(self, stream: SessionLink, session: EdgeSession) -> GenerationStats:
+        """The sums, and an event that says at what pace things were estimated to go."""
+        estimates = asdict(self._estimators.estimates())
+        log.event(_logger, "generation_paced", level=logging.DEBUG, **estimates)
+        self._stats.rested(session.num_rests, session.num_probes)
+        return self._stats.result(stream.bytes_up, stream.bytes_down)
 
     def _open_message(self) -> OpenSession:
         request = self._request
@@ -175,6 +203,7 @@ class Generation:
             model=self._info.model,
             stop_token_ids=request.stop_token_ids,
             ignore_eos=request.ignore_eos,
+            acceptance=request.acceptance,
         )
 
     def _make_session(self, opened: Opened, clock: Callable[[], float]) -> EdgeSession:
@@ -186,8 +215,16 @@ class Generation:
             max_outstanding_nodes=opened.limits.max_outstanding_nodes,
             max_depth=self._max_depth,
             max_length=max_length,
+            calibration=self._calibration,
+            regime=self._regime(),
+            estimators=self._estimators,
             clock=clock,
         )
+
+    def _regime(self) -> str:
+        """The name under which guesses are calibrated beside those of the same regime."""
+        choice = "greedy" if self._request.sampling.is_greedy else "sampled"
+        return f"{choice} {self._request.acceptance.mode.value}"
 
     async def _converse(self, stream: SessionLink, session: EdgeSession) -> FinishReason:
         with ungrouped():
@@ -220,9 +257,22 @@ class Generation:
 
     async def _propose(self, point: DraftPoint) -> Draft:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
+        began = time.perf_counter()
+        draft = await loop.run_in_executor(
             self._executor, self._proposer.propose, point.context, point.max_tokens
         )
+        self._note_draft(len(point.context), time.perf_counter() - began, len(draft.tokens))
+        return draft
+
+    def _note_draft(self, num_read: int, seconds: float, num_nodes: int) -> None:
+        """Tell the estimators what a draft took.
+
+        One before which the proposer had much to read, such as the prompt, or what was written
+        while it rested, says nothing of the next.
+        """
+        if num_read - self._num_read <= MAX_STEADY_TOKENS:
+            self._estimators.drafted(seconds, num_nodes)
+        self._num_read = num_read
 
     async def _send(self, stream: SessionLink, session: EdgeSession) -> None:
         """Send nodes as soon as they exist; those that came meanwhile go together."""
@@ -265,8 +315,14 @@ class Generation:
                 return
 
 
-async def _opened(stream: SessionLink) -> Opened:
+async def _opened(stream: SessionLink, mode: AcceptanceMode) -> Opened:
     event = await stream.receive()
     if not isinstance(event, Opened):
         raise UnavailableError("The verifier ended the session before it was opened; try again.")
+    if event.acceptance_mode is not mode:
+        raise MismatchError(
+            f"The verifier opened the session in the acceptance mode "
+            f"'{event.acceptance_mode.value}', but '{mode.value}' was asked for; install the same "
+            "release of outrider on both sides."
+        )
     return event

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from outrider_common.acceptance import AcceptanceMode, SparseDistribution
 from outrider_common.sampling import SamplingParams
 
 CONTEXT_END = -1
@@ -24,17 +25,25 @@ class Draft:
         parents: for each token the index of its parent in `tokens`, or `CONTEXT_END`.
         probabilities: for each token the proposer's own estimate, in [0, 1], of the chance that
             the target commits it given that its whole path was committed.
+        drawn_from: for each token the distribution from which it and its siblings were drawn, in
+            this order and without replacement; None where they were not. Empty: none was drawn.
+            Only the acceptance mode `rejection` has a use for it. The probability of a drawn guess
+            must not depend on its token, for whether a draw is sent must not depend on what was
+            drawn.
     """
 
     tokens: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()
     probabilities: tuple[float, ...] = ()
+    drawn_from: tuple[SparseDistribution | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.tokens) == len(self.parents) == len(self.probabilities):
             raise ValueError("a draft needs one parent and one probability for each token")
         if any(not CONTEXT_END <= parent < i for i, parent in enumerate(self.parents)):
             raise ValueError("a draft's parents must come before their children")
+        if self.drawn_from and len(self.drawn_from) != len(self.tokens):
+            raise ValueError("a draft needs a distribution or None for each token, or none at all")
 
     @classmethod
     def chain(cls, tokens: Sequence[int], probabilities: Sequence[float]) -> "Draft":
@@ -54,11 +63,20 @@ class DraftingTask:
         num_prompt_tokens: how many tokens at the start of every context are the prompt; the
             presence and frequency penalties count only what comes after them.
         vocab_size: guesses must be below this.
+        acceptance_mode: how the target will judge guesses. In the mode `rejection` it accepts more
+            of those that were drawn from a distribution which is sent along; others are judged as
+            ever.
     """
 
     sampling: SamplingParams
     num_prompt_tokens: int
     vocab_size: int
+    acceptance_mode: AcceptanceMode = AcceptanceMode.EXACT
+
+    @property
+    def wants_draws(self) -> bool:
+        """Whether guesses that were drawn are accepted more often than others."""
+        return self.acceptance_mode is AcceptanceMode.REJECTION and not self.sampling.is_greedy
 
 
 @runtime_checkable

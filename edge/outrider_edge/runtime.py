@@ -4,14 +4,17 @@ The one place that knows every class of the edge.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.errors import MismatchError
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
+from outrider_edge.calibration import Calibration
+from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.combined import CombinedFactory
+from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult, OnToken
 from outrider_edge.grpc_link import GrpcLink
 from outrider_edge.language_model import LanguageModelFactory
@@ -36,6 +39,8 @@ class EdgeRuntime:
         info: what the verifier said of its model.
         executor: one thread on which drafting runs.
         max_depth: draft nodes ahead of the committed text at most.
+        calibration: what guesses are worth; every generation adds to it.
+        estimators: the pace of link, verifier and drafter; every generation adds to it.
     """
 
     tokenizer: EdgeTokenizer
@@ -45,6 +50,8 @@ class EdgeRuntime:
     info: ModelInfo
     executor: Executor
     max_depth: int
+    calibration: Calibration
+    estimators: Estimators
 
     async def generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
         """Answer one request; each token goes to `on_token` as it is committed.
@@ -53,7 +60,10 @@ class EdgeRuntime:
             OutriderError: the request cannot be served.
         """
         self.info.check_prompt_length(len(request.prompt))  # as the verifier would, but sooner
-        task = DraftingTask(request.sampling, len(request.prompt), self.info.vocab_size)
+        self.info.check_acceptance_mode(request.acceptance.mode)
+        task = DraftingTask(
+            request.sampling, len(request.prompt), self.info.vocab_size, request.acceptance.mode
+        )
         generation = Generation(
             request,
             link=self.link,
@@ -65,13 +75,22 @@ class EdgeRuntime:
             executor=self.executor,
             max_depth=self.max_depth,
             on_token=on_token,
+            calibration=self.calibration,
+            estimators=self.estimators,
         )
         return await generation.run()
 
 
 @contextlib.asynccontextmanager
-async def edge_runtime(settings: EdgeSettings, bundle: Bundle) -> AsyncIterator[EdgeRuntime]:
+async def edge_runtime(
+    settings: EdgeSettings, bundle: Bundle, calibrations: CalibrationStore | None = None
+) -> AsyncIterator[EdgeRuntime]:
     """Load the drafter, reach the verifier, and check that the two fit.
+
+    Args:
+        settings: of the edge.
+        bundle: the drafter.
+        calibrations: where to keep what is learnt of this target and this drafter; None forgets it.
 
     Raises:
         UnavailableError: no verifier answers.
@@ -84,10 +103,33 @@ async def edge_runtime(settings: EdgeSettings, bundle: Bundle) -> AsyncIterator[
         info = await link.model_info()
         _refuse_strangers(info, fingerprint, settings)
         factory = CombinedFactory([_MAKERS[name](settings, bundle) for name in settings.proposers])
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="outrider-draft") as executor:
+        pair = info.model, bundle.path.name
+        with (
+            _kept(calibrations, *pair) as calibration,
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="outrider-draft") as executor,
+        ):
             yield EdgeRuntime(
-                tokenizer, fingerprint, factory, link, info, executor, settings.max_depth
+                tokenizer=tokenizer,
+                fingerprint=fingerprint,
+                factory=factory,
+                link=link,
+                info=info,
+                executor=executor,
+                max_depth=settings.max_depth,
+                calibration=calibration,
+                estimators=Estimators(),
             )
+
+
+@contextlib.contextmanager
+def _kept(store: CalibrationStore | None, target: str, bundle: str) -> Iterator[Calibration]:
+    """What was learnt of a pair; kept again in the end, whatever that is."""
+    calibration = store.load(target, bundle) if store else Calibration()
+    try:
+        yield calibration
+    finally:
+        if store:
+            store.save(target, bundle, calibration)
 
 
 def load_tokenizer(bundle: Bundle) -> EdgeTokenizer:
@@ -99,7 +141,10 @@ def load_tokenizer(bundle: Bundle) -> EdgeTokenizer:
 
 def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:
     model = OnnxModel(
-        bundle, num_threads=settings.num_threads, allow_spinning=settings.allow_spinning
+        bundle,
+        num_threads=settings.num_threads,
+        allow_spinning=settings.allow_spinning,
+        providers=settings.providers,
     )
     return LanguageModelFactory(model)
 

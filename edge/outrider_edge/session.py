@@ -5,12 +5,19 @@ Knows nothing of sockets, threads, models or text.
 """
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from outrider_common.acceptance import SparseDistribution
 from outrider_common.messages import Commit
 from outrider_common.records import TokenOrigin, TokenRecord
 from outrider_common.tree import AtNode, AtPosition, Committed, DraftNode, SpeculationTree, TreeNode
+from outrider_edge.arrival import Forecast, Pace
+from outrider_edge.calibration import Calibration, GuessKind
+from outrider_edge.estimators import Estimators
+from outrider_edge.expansion import LEAST_GAIN, Outlook, gain_per_step
+from outrider_edge.probing import Probing
 from outrider_edge.proposer import CONTEXT_END, Draft
 
 Clock = Callable[[], float]
@@ -24,11 +31,15 @@ class DraftPoint:
         context: all committed tokens and the path to the leaf.
         node_id: the leaf's id; None for a frontier that no draft carried.
         max_tokens: the most guesses that are welcome.
+        depth: how many draft nodes are on the path to the leaf, itself included.
+        is_probe: it is asked for what can be learnt, and what it gives is sent at any price.
     """
 
     context: tuple[int, ...]
     node_id: int | None
     max_tokens: int
+    depth: int = 0
+    is_probe: bool = False
 
     @property
     def position(self) -> int:
@@ -38,24 +49,58 @@ class DraftPoint:
 
 @dataclass(frozen=True, slots=True)
 class _Guess:
+    """One guess of a draft.
+
+    Attributes:
+        token: its token id.
+        parent: the index of its parent in the draft, or `CONTEXT_END`.
+        kind: as what it is calibrated.
+        own_probability: what its proposer says.
+        chance: what that is worth, given that its parent is committed.
+        source: the distribution that it was drawn from, if it was.
+    """
+
+    token: int
+    parent: int
+    kind: GuessKind
+    own_probability: float
+    chance: float
+    source: SparseDistribution | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Hung:
     """What is remembered of a draft node until it is committed or pruned."""
 
+    guess: _Guess
     path_probability: float
     drafted_at_s: float
-    proposer: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """When a pass's commit came, and when the pass began as the edge sees it."""
+
+    committed_at_s: float
+    began_at_s: float
 
 
 class EdgeSession:
-    """Drafts ahead of the verifier, from the likeliest leaf, as far as credit and depth allow.
+    """Drafts ahead of the verifier, where a step is worth most, as far as credit and depth allow.
 
     Commits say what the verifier's load allows: how many nodes may be outstanding, and what one has
-    to be worth. Guesses below that price are not sent.
+    to be worth. Guesses below that price are not sent. What a node is worth: the calibrated chance
+    that its path is committed, and the chance that it arrives in time (`expansion`, `arrival`).
+    Where no step is worth its while, nothing is drafted but a probe now and then.
 
     Args:
         prefix: the prompt, and what was committed before, where the generation is resumed.
         max_outstanding_nodes: the verifier's limit.
         max_depth: nodes ahead of the frontier at most.
         max_length: the most tokens of the whole text; no drafts are made beyond it.
+        calibration: what guesses are worth; it learns from what becomes of them. Fresh if None.
+        regime: how guesses are made and judged; see `GuessKind`.
+        estimators: the pace of link, verifier and drafter; they learn from commits. Fresh if None.
         clock: seconds since the request began.
     """
 
@@ -66,6 +111,9 @@ class EdgeSession:
         max_outstanding_nodes: int,
         max_depth: int,
         max_length: int,
+        calibration: Calibration | None = None,
+        regime: str = "",
+        estimators: Estimators | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self._tree = SpeculationTree(prefix)
@@ -75,7 +123,12 @@ class EdgeSession:
         self._max_depth = max_depth
         self._max_length = max_length
         self._clock = clock
-        self._guesses: dict[int, _Guess] = {}
+        self._calibration = calibration or Calibration()
+        self._regime = regime
+        self._estimators = estimators or Estimators()
+        self._probing = Probing()
+        self._last_pass: _Pass | None = None
+        self._hung: dict[int, _Hung] = {}
         self._silent: set[TreeNode] = set()  # leaves at which the proposer has nothing to say
         self._unsent: list[int] = []  # ids
         self._num_passes = 0
@@ -85,20 +138,36 @@ class EdgeSession:
         """The speculation tree; read it, never change it."""
         return self._tree
 
+    @property
+    def num_rests(self) -> int:
+        """How often drafting was stopped because it did not pay."""
+        return self._probing.num_rests
+
+    @property
+    def num_probes(self) -> int:
+        """How often it was tried again."""
+        return self._probing.num_probes
+
     # --- drafting -----------------------------------------------------------------------------
 
     def next_point(self) -> DraftPoint | None:
-        """The likeliest leaf that there is room to draft from, or None until the tree changes."""
+        """The leaf from which a step is worth most, or None until the tree changes."""
         room = self._credit - self._tree.num_outstanding
-        if room < 1:
+        best = self._best_leaf() if room > 0 else None
+        if best is None:
             return None
-        leaf = max(self._open_leaves(), key=self._value, default=None)
-        if leaf is None or self._value(leaf) < self._price:
+        leaf, gain = best
+        pays = gain >= LEAST_GAIN
+        if pays:
+            self._probing.pays()
+        elif not self._may_probe():
             return None
         return DraftPoint(
             context=(*self._tree.tokens, *(node.token for node in leaf.path())),
             node_id=leaf.ids[0] if leaf.ids else None,
             max_tokens=min(room, self._room_below(leaf)),
+            depth=leaf.position - self._tree.frontier.position,
+            is_probe=not pays,
         )
 
     def add(self, point: DraftPoint, draft: Draft, proposer: str) -> int:
@@ -110,16 +179,17 @@ class EdgeSession:
         Returns:
             How many nodes are new; they wait in `take_unsent`.
         """
+        guesses = self._guesses(point, draft, proposer)
+        self._estimators.expects(guesses[0].chance if guesses else 0.0)
         anchor = self._anchor(point)
         if anchor is None:
             return 0
+        price = 0.0 if point.is_probe else self._price
         places: list[TreeNode | int | None] = []
         num_new = 0
-        for token, parent, probability in zip(
-            draft.tokens, draft.parents, draft.probabilities, strict=True
-        ):
-            above = anchor if parent == CONTEXT_END else places[parent]
-            place, is_new = self._place(above, token, probability, proposer)
+        for guess in guesses:
+            above = anchor if guess.parent == CONTEXT_END else places[guess.parent]
+            place, is_new = self._place(above, guess, price)
             places.append(place)
             num_new += is_new
         if isinstance(anchor, TreeNode) and not anchor.children:
@@ -141,7 +211,11 @@ class EdgeSession:
             ProtocolViolationError: the commit does not follow from the text so far.
         """
         now = self._clock()
+        fates = self._fates(commit)
         committed = self._tree.commit(commit.start, commit.tokens)
+        for guess, is_committed in fates:
+            self._learn(guess, is_committed)
+        self._watch(commit, committed, now)
         if commit.credit is not None:
             self._credit = min(commit.credit, self._max_outstanding_nodes)
         self._price = commit.price
@@ -150,7 +224,102 @@ class EdgeSession:
         self._forget_the_dead()
         return records
 
-    # --- inside -------------------------------------------------------------------------------
+    # --- inside: what is worth drafting ---------------------------------------------------------
+
+    def _best_leaf(self) -> tuple[TreeNode, float] | None:
+        """The open leaf whose next step gives most, the likeliest on ties, and what it gives."""
+        leaves = self._open_leaves()
+        if not leaves:
+            return None
+        committed_at_s = self._last_pass.committed_at_s if self._last_pass else None
+        estimates = self._estimators.estimates()
+        forecast = Forecast(Pace.of(estimates), committed_at_s, self._clock())
+        outlooks = self._outlooks(forecast)
+        gains = [
+            gain_per_step(
+                outlooks[leaf],
+                forecast,
+                hope=estimates.hope,
+                price=self._price,
+                room=self._room_below(leaf),
+                num_steps=self._max_length - 2 - leaf.position,
+            )
+            for leaf in leaves
+        ]
+        best = max(range(len(leaves)), key=lambda i: (gains[i], outlooks[leaves[i]].probability))
+        return leaves[best], gains[best]
+
+    def _outlooks(self, forecast: Forecast) -> dict[TreeNode, Outlook]:
+        """What is expected of the frontier and of every live node."""
+        outlooks = {self._tree.frontier: Outlook(1.0, forecast.first_start_s)}
+        for node in self._tree.nodes():
+            assert node.parent is not None  # a live node hangs from something
+            start_s = outlooks[node.parent].next_start_s
+            arrival_s = forecast.arrival_s(self._hung[node.ids[0]].drafted_at_s)
+            in_time = forecast.chance(start_s, arrival_s)
+            outlooks[node] = Outlook(self._value(node), forecast.next_start_s(start_s, in_time))
+        return outlooks
+
+    def _may_probe(self) -> bool:
+        """Whether to draft although that is not worth its while.
+
+        Not while there are live drafts: then it is only that more of them are not wanted yet.
+        """
+        if self._tree.num_outstanding and not self._probing.is_probing:
+            return False
+        return self._probing.may_ask(self._tree.frontier.position)
+
+    # --- inside: what is learnt -----------------------------------------------------------------
+
+    def _fates(self, commit: Commit) -> list[tuple[_Guess, bool]]:
+        """The guesses that a commit is about to decide: those whose parent it confirms.
+
+        What hangs from a refuted guess is never judged, and says nothing.
+        """
+        fates: list[tuple[_Guess, bool]] = []
+        node: TreeNode | None = self._tree.frontier
+        for token in commit.tokens[self._tree.num_committed - commit.start :]:
+            if node is None:
+                break
+            fates += [
+                (self._hung[child.ids[0]].guess, child.token == token)
+                for child in node.children.values()
+            ]
+            node = node.children.get(token)
+        return fates
+
+    def _learn(self, guess: _Guess, is_committed: bool) -> None:
+        self._calibration.observe(guess.kind, guess.own_probability, is_committed)
+        if guess.kind.rank == 0:
+            self._estimators.decided(is_committed)
+
+    def _watch(self, commit: Commit, committed: Sequence[Committed], now: float) -> None:
+        """Learn the pace of things from when a commit came."""
+        if commit.num_rows == 0:
+            return  # no pass: the answer to a cancellation
+        began_at_s = now - commit.pass_us / 1e6
+        self._estimators.passed(commit.pass_us / 1e6, commit.queue_us / 1e6)
+        if self._last_pass is not None:
+            self._estimators.waited(now - self._last_pass.committed_at_s)
+            for entry in committed:
+                is_in_time = entry.position - commit.start < commit.num_accepted
+                self._watch_node(entry, is_in_time, self._last_pass.began_at_s, began_at_s)
+        self._last_pass = _Pass(now, began_at_s)
+
+    def _watch_node(
+        self, entry: Committed, is_in_time: bool, previous_s: float, began_at_s: float
+    ) -> None:
+        """Learn how long a node travelled, from the starts of two passes."""
+        hung = self._hung.get(entry.node_id) if entry.node_id is not None else None
+        if hung is None:
+            return
+        if is_in_time:
+            at_least_s, at_most_s = previous_s - hung.drafted_at_s, began_at_s - hung.drafted_at_s
+            self._estimators.arrived(at_least_s, at_most_s)
+        else:
+            self._estimators.came_late(began_at_s - hung.drafted_at_s)
+
+    # --- inside: the tree -----------------------------------------------------------------------
 
     def _open_leaves(self) -> list[TreeNode]:
         nodes = [self._tree.frontier, *self._tree.nodes()]
@@ -176,7 +345,26 @@ class EdgeSession:
 
     def _from_root(self, node: TreeNode) -> float:
         """The product of probabilities since the last committed token that no draft carried."""
-        return self._guesses[node.ids[0]].path_probability if node.ids else 1.0
+        return self._hung[node.ids[0]].path_probability if node.ids else 1.0
+
+    def _guesses(self, point: DraftPoint, draft: Draft, proposer: str) -> list[_Guess]:
+        """The guesses of a draft, with what they are worth."""
+        depths: list[int] = []
+        ranks: Counter[int] = Counter()  # of the next child, by the parent's index
+        guesses: list[_Guess] = []
+        sources = draft.drawn_from or (None,) * len(draft.tokens)
+        for token, parent, probability, source in zip(
+            draft.tokens, draft.parents, draft.probabilities, sources, strict=True
+        ):
+            depths.append(1 + (point.depth if parent == CONTEXT_END else depths[parent]))
+            # Draws are of one kind: an earlier one must never be worth less than a later one, or
+            # the later one could be sent alone, as if it had been drawn first.
+            rank = 0 if source is not None else ranks[parent]
+            ranks[parent] += 1
+            kind = GuessKind(proposer, rank, depths[-1], self._regime)
+            chance = self._calibration.chance(kind, probability)
+            guesses.append(_Guess(token, parent, kind, probability, chance, source))
+        return guesses
 
     def _anchor(self, point: DraftPoint) -> TreeNode | int | None:
         """Where a point is now: a live node, an overtaken position, or nowhere."""
@@ -193,46 +381,46 @@ class EdgeSession:
         return frontier if position == frontier.position else position
 
     def _place(
-        self, above: TreeNode | int | None, token: int, probability: float, proposer: str
+        self, above: TreeNode | int | None, guess: _Guess, price: float
     ) -> tuple[TreeNode | int | None, bool]:
         """Put one guess below `above`; where it is then, and whether it is a new node."""
         if isinstance(above, int):
-            agrees = self._tree.tokens[above + 1] == token
+            agrees = self._tree.tokens[above + 1] == guess.token
+            self._learn(guess, agrees)
             return (self._at(above + 1) if agrees else None), False
         if above is None or self._is_full(above):
             return None, False
-        child = above.children.get(token)
+        child = above.children.get(guess.token)
         if child is not None:
             return child, False
-        if self._value(above) * probability < self._price:
+        if self._value(above) * guess.chance < price or not _may_join(above, guess.source):
             return None, False
-        return self._hang(above, token, probability, proposer), True
+        return self._hang(above, guess), True
 
     def _is_full(self, node: TreeNode) -> bool:
         no_credit = self._tree.num_outstanding >= self._credit
         return no_credit or self._room_below(node) < 1
 
-    def _hang(self, above: TreeNode, token: int, probability: float, proposer: str) -> TreeNode:
+    def _hang(self, above: TreeNode, guess: _Guess) -> TreeNode:
         node_id = self._tree.last_id + 1
-        self._guesses[node_id] = _Guess(
-            self._from_root(above) * probability, self._clock(), proposer
-        )
-        self._tree.extend([DraftNode(node_id, token, _name(above))])
+        self._hung[node_id] = _Hung(guess, self._from_root(above) * guess.chance, self._clock())
+        draft = None if above.children else guess.source
+        self._tree.extend([DraftNode(node_id, guess.token, _name(above), draft)])
         self._unsent.append(node_id)
-        return above.children[token]
+        return above.children[guess.token]
 
     def _record(self, entry: Committed, commit: Commit, now: float) -> TokenRecord:
         offset = entry.position - commit.start
         origin = _origin(commit, offset)
-        guess = self._guesses.get(entry.node_id) if entry.node_id is not None else None
+        hung = self._hung.get(entry.node_id) if entry.node_id is not None else None
         return TokenRecord(
             position=entry.position,
             token=entry.token,
             text="",
             origin=origin,
             committed_at_s=now,
-            drafted_at_s=guess.drafted_at_s if guess else None,
-            proposer=guess.proposer if guess and origin is TokenOrigin.DRAFTED else None,
+            drafted_at_s=hung.drafted_at_s if hung else None,
+            proposer=hung.guess.kind.proposer if hung and origin is TokenOrigin.DRAFTED else None,
             pass_index=self._num_passes,
             num_rows=commit.num_rows,
         )
@@ -240,7 +428,7 @@ class EdgeSession:
     def _forget_the_dead(self) -> None:
         frontier = self._tree.frontier
         alive = {node.ids[0] for node in self._tree.nodes()} | set(frontier.ids)
-        self._guesses = {i: guess for i, guess in self._guesses.items() if i in alive}
+        self._hung = {i: hung for i, hung in self._hung.items() if i in alive}
         self._silent &= {frontier, *self._tree.nodes()}
 
 
@@ -255,6 +443,13 @@ def _name(parent: TreeNode) -> AtNode | AtPosition:
     return AtPosition(parent.position) if parent.parent is None else AtNode(parent.ids[0])
 
 
+def _may_join(above: TreeNode, source: SparseDistribution | None) -> bool:
+    """Whether a guess may become a child: the verifier takes any sibling of a draw for a draw."""
+    return above.draft is None or above.draft is source
+
+
 def _as_sent(node: TreeNode) -> DraftNode:
     assert node.parent is not None  # a live node hangs from something
-    return DraftNode(node.ids[0], node.token, _name(node.parent))
+    is_first = next(iter(node.parent.children.values())) is node
+    draft = node.parent.draft if is_first else None
+    return DraftNode(node.ids[0], node.token, _name(node.parent), draft)

@@ -20,6 +20,8 @@ class StatsCollector:
         self._accepted_per_position: Counter[int] = Counter()
         self._first_token_s: float | None = None
         self._last_token_s = 0.0
+        self._num_rests = 0
+        self._num_probes = 0
 
     def sent(self, num_nodes: int) -> None:
         """Draft nodes went to the verifier."""
@@ -40,6 +42,11 @@ class StatsCollector:
         if self._first_token_s is None:
             self._first_token_s = record.committed_at_s
 
+    def rested(self, num_rests: int, num_probes: int) -> None:
+        """Drafting was stopped so often, and tried again so often."""
+        self._num_rests = num_rests
+        self._num_probes = num_probes
+
     def result(self, bytes_up: int, bytes_down: int) -> GenerationStats:
         """The sums so far."""
         positions = self._accepted_per_position
@@ -55,4 +62,6 @@ class StatsCollector:
             bytes_down=bytes_down,
             time_to_first_token_s=self._first_token_s,
             duration_s=self._last_token_s,
+            num_rests=self._num_rests,
+            num_probes=self._num_probes,
         )

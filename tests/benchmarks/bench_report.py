@@ -250,16 +250,21 @@ def _experiment(experiment: Experiment, conditions: Conditions) -> Iterator[str]
     yield textwrap.fill(experiment.method, WIDTH)
     for table in experiment.tables:
         yield ""
-        yield f"{table.measure}:"
-        yield ""
-        yield "| way | median | smallest to largest | rounds |"
-        yield "|---|---|---|---|"
-        yield from _rows(table)
+        yield from table_lines(table)
     yield ""
     yield from map(_item, experiment.notes)
     if experiment.notes:
         yield ""
     yield f"`{command_of(experiment, conditions)}`"
+
+
+def table_lines(table: Table) -> Iterator[str]:
+    """A table: one row for each series and one for each comparison."""
+    yield f"{table.measure}:"
+    yield ""
+    yield "| way | median | smallest to largest | rounds |"
+    yield "|---|---|---|---|"
+    yield from _rows(table)
 
 
 def _item(text: str) -> str:

@@ -23,7 +23,13 @@ from outrider_cloud.scheduler import (
 )
 from outrider_cloud.session import VerifierSession
 from outrider_cloud.target import Segment
-from outrider_common.acceptance import exact_token
+from outrider_common.acceptance import (
+    Acceptance,
+    AcceptanceMode,
+    RelaxedMargins,
+    SparseDistribution,
+    exact_token,
+)
 from outrider_common.errors import (
     CapacityError,
     InvalidPromptError,
@@ -31,11 +37,13 @@ from outrider_common.errors import (
     OutriderError,
     ProtocolViolationError,
     UnavailableError,
+    UnsupportedError,
 )
 from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree
 
+REJECTION = AcceptanceMode.REJECTION
 LIMITS = Limits(
     max_message_bytes=4096, max_outstanding_nodes=12, committed_id_window=64, max_sessions=4
 )
@@ -498,6 +506,47 @@ def test_if_the_engine_itself_fails_every_session_is_told_and_no_more_are_taken(
     with pytest.raises(UnavailableError):
         Client(engine, an_open([1]))
     engine.stop()
+
+
+@pytest.mark.parametrize("mode", [mode for mode in AcceptanceMode if mode is not REJECTION])
+def test_a_distribution_where_nothing_is_drawn_is_refused(mode: AcceptanceMode) -> None:
+    engine = make_engine()
+    client = Client(engine, an_open([1], 5, ignore_eos=True, acceptance=Acceptance(mode)))
+    draft = SparseDistribution((0,), (1,))
+    with pytest.raises(ProtocolViolationError, match="node 1 comes with a distribution"):
+        client.session.extend([DraftNode(1, 0, AtPosition(0), draft)])
+    run_to_the_end(engine)
+    assert client.answer == greedy_text([1], 5, stop=())
+
+
+def test_a_mode_that_is_not_offered_is_refused_by_name() -> None:
+    engine = BatchingEngine(
+        FakeTarget(),
+        SCHEDULERS["turn"](),
+        model="fake",
+        tokenizer_fingerprint="v1:fake",
+        limits=LIMITS,
+        acceptance_modes=(AcceptanceMode.EXACT, REJECTION),
+    )
+    with pytest.raises(UnsupportedError, match=r"'relaxed' is not.*exact, rejection"):
+        Client(engine, an_open([1], acceptance=Acceptance(AcceptanceMode.RELAXED)))
+
+
+def test_thresholds_of_a_session_are_its_own() -> None:
+    engine = make_engine()
+    ranked = np.argsort(-logits_after([1])).tolist()
+    clients = [
+        Client(engine, an_open([1], 2, ignore_eos=True, acceptance=relaxed(beta)))
+        for beta in (2, 3)
+    ]
+    for client in clients:
+        client.session.extend([DraftNode(1, ranked[2], AtPosition(0))])
+    run_to_the_end(engine)
+    assert [client.answer[0] for client in clients] == [ranked[0], ranked[2]]
+
+
+def relaxed(beta: int) -> Acceptance:
+    return Acceptance(AcceptanceMode.RELAXED, relaxed=RelaxedMargins(beta, tau=100.0))
 
 
 def test_a_tree_of_ten_thousand_nodes_is_refused_and_the_session_goes_on() -> None:

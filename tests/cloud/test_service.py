@@ -17,6 +17,7 @@ from outrider_cloud import service
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler
 from outrider_cloud.server import SERVICE_NAME, running_server
+from outrider_common.acceptance import AcceptanceMode
 from outrider_common.errors import REASON_METADATA_KEY, RETRY_METADATA_KEY, PortInUseError
 from outrider_common.messages import Limits
 
@@ -58,6 +59,7 @@ async def port(gate: threading.Event) -> AsyncIterator[int]:
             committed_id_window=64,
             max_sessions=3,
         ),
+        acceptance_modes=(AcceptanceMode.EXACT, AcceptanceMode.REJECTION),
     )
     engine.start()
     async with running_server(engine, HOST, 0) as bound:
@@ -140,7 +142,10 @@ async def test_the_model_info_says_what_a_client_needs(stub: Any) -> None:
     info = await stub.GetModelInfo(pb.GetModelInfoRequest())
     assert (info.model, info.vocab_size, info.max_positions) == ("fake", VOCAB_SIZE, 200)
     assert info.tokenizer_fingerprint == "v1:fake"
-    assert list(info.acceptance_modes) == [pb.ACCEPTANCE_MODE_EXACT]
+    assert list(info.acceptance_modes) == [
+        pb.ACCEPTANCE_MODE_EXACT,
+        pb.ACCEPTANCE_MODE_REJECTION,
+    ]
     assert info.limits.max_outstanding_nodes == 8
     assert info.protocol_version == 1
 
@@ -225,7 +230,15 @@ REFUSED_OPENS = [
     (an_open(tokenizer_fingerprint="v1:other"), "FAILED_PRECONDITION", "'v1:other'"),
     (an_open(protocol_version=9), "FAILED_PRECONDITION", "protocol version 9"),
     (an_open(model="gpt-9"), "NOT_FOUND", "'gpt-9'"),
-    (an_open(acceptance_mode=pb.ACCEPTANCE_MODE_TYPICAL), "UNIMPLEMENTED", "'typical'"),
+    (an_open(acceptance_mode=pb.ACCEPTANCE_MODE_TYPICAL), "INVALID_ARGUMENT", "epsilon"),
+    (
+        an_open(
+            acceptance_mode=pb.ACCEPTANCE_MODE_TYPICAL,
+            typical=pb.TypicalThresholds(epsilon=0.1, delta=0.1),
+        ),
+        "UNIMPLEMENTED",
+        "'typical'",
+    ),
     (an_open(acceptance_mode=0), "UNIMPLEMENTED", "mode number 0"),
     (an_open(sampling=sampling(temperature=NAN)), "INVALID_ARGUMENT", "temperature"),
     (an_open(sampling=sampling(temperature=-1)), "INVALID_ARGUMENT", "temperature"),
@@ -252,6 +265,15 @@ async def test_an_unfit_open_is_refused_in_one_sentence_and_others_go_on(
     assert await answer(neighbour) == greedy_text([1, 2, 3], 40, stop=())
 
 
+def drawn_from(token_steps: list[int], weights: list[int]) -> pb.Extend:
+    return pb.Extend(
+        first_id=1,
+        parent_position=0,
+        tokens=[1],
+        distributions=[pb.DraftDistribution(token_steps=token_steps, weights=bytes(weights))],
+    )
+
+
 REFUSED_LATER = [
     (pb.Extend(first_id=1, parent_id=7, tokens=[1]), "names node 7"),
     (pb.Extend(first_id=1, parent_position=1000, tokens=[1]), "position 1000"),
@@ -267,6 +289,9 @@ REFUSED_LATER = [
         pb.Extend(first_id=1, parent_position=0, tokens=[1, 1], parent_distances=[0, 9]),
         "names node -7",
     ),
+    (drawn_from([0], [1]), "comes with a distribution"),
+    (drawn_from([0] * 100, [1] * 100), "has 100 tokens"),
+    (drawn_from([VOCAB_SIZE], [1]), f"tokens up to {VOCAB_SIZE}"),
 ]
 
 

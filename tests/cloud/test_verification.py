@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from fake_target import VOCAB_SIZE
 
 from outrider_cloud.choice import UNUSABLE, ArrayLogits, ChoicePoint
@@ -15,7 +16,7 @@ from outrider_cloud.verification import (
     useful_nodes,
     walk_together,
 )
-from outrider_common.acceptance import ExactRule
+from outrider_common.acceptance import ExactRule, RejectionRule, SparseDistribution
 from outrider_common.messages import FinishReason
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree
@@ -175,3 +176,31 @@ def test_logits_that_are_no_numbers_spoil_only_their_own_walk() -> None:
     assert ArrayLogits(logits).choose([spoilt.point()]) == [UNUSABLE]
     assert spoilt.is_unusable
     assert fine.verdict().tokens == (1,)
+
+
+@pytest.mark.parametrize("kind", [ArrayLogits, WholeTrees])
+def test_every_point_knows_from_what_its_own_children_were_drawn(kind: type[ArrayLogits]) -> None:
+    seen: dict[int, tuple[SparseDistribution | None, Sequence[int]]] = {}
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        def choose(self, points: Sequence[ChoicePoint]) -> list[int]:
+            seen.update({point.row: (point.draft, point.children) for point in points})
+            return super().choose(points)
+
+    first, second = SparseDistribution((1, 4), (2, 1)), SparseDistribution((2, 3), (1, 1))
+    tree = SpeculationTree([9, 5])
+    tree.extend(
+        [
+            DraftNode(1, 4, AtPosition(1), first),
+            DraftNode(2, 1, AtPosition(1)),
+            DraftNode(3, 3, AtNode(2), second),
+            DraftNode(4, 2, AtNode(2)),
+        ]
+    )
+    plan = plan_pass(tree, FAR, 10)
+    walk = Walk(plan, 0, RejectionRule(SamplingParams()), (9, 5), 2, FAR)
+    walk_together([walk], Watched(logits_that_say(1, 0, 2, 0, 7)))
+    assert walk.verdict().tokens == (1, 2, 7)
+    assert seen[0] == (first, (4, 1))
+    assert seen[2] == (second, (3, 2))
+    assert seen[4] == (None, ())

@@ -303,6 +303,6 @@ def test_tokens_at_one_position_and_the_next_are_independent() -> None:
 
 def test_the_drafters_noise_says_nothing_about_acceptance() -> None:
     accept = [uniform_scalar(seed, Purpose.ACCEPT, 0, 1) for seed in range(NUM_SESSIONS)]
-    draft = [uniform_scalar(seed, Purpose.DRAFT, 0, 1) for seed in range(NUM_SESSIONS)]
+    draft = [uniform_scalar(seed, Purpose.TOKEN, 0, 1) for seed in range(NUM_SESSIONS)]
     table = np.histogram2d(accept, draft, bins=8, range=[[0, 1], [0, 1]])[0]
     assert chi_square(table.ravel(), np.full(64, NUM_SESSIONS / 64)) > P_LIMIT

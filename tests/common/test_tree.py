@@ -2,6 +2,7 @@
 
 import pytest
 
+from outrider_common.acceptance import SparseDistribution
 from outrider_common.errors import ProtocolViolationError
 from outrider_common.tree import AtNode, AtPosition, Committed, DraftNode, SpeculationTree, TreeNode
 
@@ -193,3 +194,54 @@ def test_live_nodes_come_parents_first() -> None:
         ]
     )
     assert live_tokens(tree) == [10, 20, 11, 21]
+
+
+# --- what children were drawn from ----------------------------------------------------------------
+
+Q = SparseDistribution((1, 2, 3), (5, 4, 1))
+OTHER_Q = SparseDistribution((1, 2, 3), (1, 1, 1))
+
+
+def drawn(node_id: int, token: int, draft: SparseDistribution | None) -> DraftNode:
+    return DraftNode(node_id, token, AtPosition(0), draft)
+
+
+@pytest.mark.parametrize(
+    ("drafts", "believed"),
+    [
+        ((Q, None), Q),
+        ((Q, Q), Q),
+        ((None, None), None),
+        ((None, Q), None),
+        ((Q, OTHER_Q), None),
+        ((Q, OTHER_Q, Q), None),
+    ],
+    ids=["once", "again", "never", "too late", "contradicted", "contradicted, then repeated"],
+)
+def test_what_children_were_drawn_from_is_known_only_if_it_came_first_and_stayed(
+    drafts: tuple[SparseDistribution | None, ...], believed: SparseDistribution | None
+) -> None:
+    tree = SpeculationTree([7])
+    for i, draft in enumerate(drafts, start=1):
+        tree.extend([drawn(i, i, draft)])
+    assert tree.frontier.draft == believed
+    assert list(tree.frontier.children) == list(range(1, len(drafts) + 1))
+
+
+def test_what_children_were_drawn_from_lives_and_dies_with_their_parent() -> None:
+    tree = SpeculationTree([7])
+    tree.extend([drawn(1, 1, Q), drawn(2, 2, None)])
+    tree.extend([DraftNode(3, 5, AtNode(1), OTHER_Q), DraftNode(4, 6, AtNode(2), Q)])
+    tree.commit(1, [1])
+    assert tree.frontier.draft == OTHER_Q
+    tree.commit(2, [9])
+    assert tree.frontier.draft is None
+
+
+def test_a_latecomer_brings_no_distribution_into_the_tree() -> None:
+    tree = SpeculationTree([7])
+    tree.commit(1, [1])
+    tree.extend([drawn(1, 1, Q)])
+    assert tree.frontier.draft is None
+    tree.extend([DraftNode(2, 5, AtNode(1), OTHER_Q)])
+    assert tree.frontier.draft == OTHER_Q

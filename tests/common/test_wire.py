@@ -1,14 +1,28 @@
 """Messages survive the wire, and what no correct peer sends is refused."""
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.v1 import verifier_pb2 as pb
-from outrider_common.acceptance import AcceptanceMode
-from outrider_common.errors import InvalidPromptError, ProtocolViolationError, UnsupportedError
+from outrider_common.acceptance import (
+    MAX_DRAFT_TOKENS,
+    Acceptance,
+    AcceptanceMode,
+    RelaxedMargins,
+    SparseDistribution,
+    TypicalThresholds,
+)
+from outrider_common.errors import (
+    InvalidPromptError,
+    InvalidSamplingError,
+    ProtocolViolationError,
+    UnsupportedError,
+)
 from outrider_common.messages import (
     Commit,
     FinishReason,
@@ -51,6 +65,20 @@ sampling_params = st.builds(
     frequency_penalty=st.floats(-2, 2),
     seed=st.integers(0, 2**64 - 1),
 )
+shares = st.floats(0, 1, exclude_min=True)
+acceptances = st.one_of(
+    st.sampled_from([AcceptanceMode.EXACT, AcceptanceMode.REJECTION]).map(Acceptance),
+    st.builds(
+        Acceptance,
+        st.just(AcceptanceMode.TYPICAL),
+        typical=st.builds(TypicalThresholds, shares, shares),
+    ),
+    st.builds(
+        Acceptance,
+        st.just(AcceptanceMode.RELAXED),
+        relaxed=st.builds(RelaxedMargins, st.integers(1, 2**32 - 1), st.floats(0, 100)),
+    ),
+)
 opens = st.builds(
     OpenSession,
     prefix=st.lists(tokens, min_size=1, max_size=400).map(tuple),
@@ -59,7 +87,7 @@ opens = st.builds(
     sampling=sampling_params,
     tokenizer_fingerprint=st.text(max_size=80),
     model=st.text(max_size=30),
-    acceptance_mode=st.sampled_from(AcceptanceMode),
+    acceptance=acceptances,
     stop_token_ids=st.lists(tokens, max_size=5).map(tuple),
     ignore_eos=st.booleans(),
 )
@@ -127,6 +155,45 @@ def test_an_acceptance_mode_of_a_later_version_is_refused() -> None:
         )
 
 
+def test_an_exact_session_opens_with_the_same_bytes_as_before_there_were_other_modes() -> None:
+    (request,) = encode_open(OpenSession((1, 2), 2, 3, SamplingParams(), "v1:x", "m"), 600)
+    written = {field.name for field, _ in request.open.ListFields()}
+    assert written.isdisjoint({"typical", "relaxed"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "culprit"),
+    [
+        ({"acceptance_mode": pb.ACCEPTANCE_MODE_TYPICAL}, "epsilon"),
+        (
+            {
+                "acceptance_mode": pb.ACCEPTANCE_MODE_TYPICAL,
+                "typical": pb.TypicalThresholds(epsilon=0.1, delta=float("nan")),
+            },
+            "delta",
+        ),
+        ({"acceptance_mode": pb.ACCEPTANCE_MODE_RELAXED}, "beta"),
+        (
+            {
+                "acceptance_mode": pb.ACCEPTANCE_MODE_RELAXED,
+                "relaxed": pb.RelaxedMargins(beta=1, tau=float("inf")),
+            },
+            "tau",
+        ),
+    ],
+)
+def test_thresholds_that_are_missing_or_out_of_range_are_refused_by_name(
+    fields: dict[str, object], culprit: str
+) -> None:
+    with pytest.raises(InvalidSamplingError, match=culprit):
+        OpenAssembler(at_most(10)).feed(open_request(prefix=[1], prefix_length=1, **fields))
+
+
+drafts = st.dictionaries(tokens, st.integers(1, 255), min_size=1, max_size=MAX_DRAFT_TOKENS).map(
+    lambda q: SparseDistribution(tuple(sorted(q)), tuple(q[token] for token in sorted(q)))
+)
+
+
 @st.composite
 def node_runs(draw: st.DrawFn) -> list[DraftNode]:
     ids = draw(st.sets(st.integers(1, 20), min_size=1))
@@ -140,7 +207,8 @@ def node_runs(draw: st.DrawFn) -> list[DraftNode]:
                 st.integers(1, node_id - 1).map(AtNode),
                 st.just(AtNode(node_id - 1)),
             ]
-        nodes.append(DraftNode(node_id, draw(tokens), draw(st.one_of(parents))))
+        draft = draw(st.none() | drafts)
+        nodes.append(DraftNode(node_id, draw(tokens), draw(st.one_of(parents)), draft))
     return nodes
 
 
@@ -163,6 +231,59 @@ def test_a_chain_costs_no_parent_list() -> None:
 def test_a_chain_that_goes_on_names_no_parent() -> None:
     (request,) = encode_extend([DraftNode(8, 1, AtNode(7))])
     assert request.extend.WhichOneof("parent") is None
+
+
+def test_a_distribution_costs_a_byte_for_each_weight_and_the_steps_between_its_tokens() -> None:
+    draft = SparseDistribution(tuple(range(100, 40_100, 2500)), (15,) * 16)
+    plain, drawn = (
+        next(encode_extend([DraftNode(8, 500, AtNode(7), source)])).ByteSize()
+        for source in (None, draft)
+    )
+    # tag and length of the distribution, of its steps, of its weights; 1 + 15 * 2; 16
+    assert drawn - plain == 2 + 2 + 2 + (1 + 15 * 2) + 16
+
+
+def test_a_distribution_arrives_in_ascending_order() -> None:
+    sent = SparseDistribution((7, 3), (1, 2))
+    (request,) = encode_extend([DraftNode(1, 3, AtPosition(0), sent)])
+    (node,) = decode_extend(request.extend).nodes
+    assert node.draft == SparseDistribution((3, 7), (2, 1))
+
+
+def a_distribution(**fields: object) -> pb.DraftDistribution:
+    whole = {"first_child": 0, "token_steps": [3, 1], "weights": b"\x01\x02"}
+    return pb.DraftDistribution(**(whole | fields))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("distributions", "sentence"),
+    [
+        ([a_distribution(first_child=1)], "node 1 of a message that has 1"),
+        ([a_distribution(), a_distribution()], "at most one"),
+        ([a_distribution(token_steps=[1] * 65, weights=b"\x01" * 65)], "has 65 tokens"),
+        ([a_distribution(token_steps=[3])], "1 tokens and 2 weights"),
+        ([a_distribution(token_steps=[], weights=b"")], "0 tokens and 0 weights"),
+        ([a_distribution(token_steps=[3, 0])], "distinct"),
+        ([a_distribution(weights=b"\x01\x00")], "above 0"),
+    ],
+)
+def test_a_distribution_that_is_none_is_refused_with_a_sentence(
+    distributions: list[pb.DraftDistribution], sentence: str
+) -> None:
+    message = pb.Extend(first_id=1, parent_position=0, tokens=[3], distributions=distributions)
+    with pytest.raises(ProtocolViolationError, match=sentence):
+        decode_extend(message)
+
+
+@given(data=st.binary(max_size=300))
+def test_any_bytes_are_draft_nodes_or_refused(data: bytes) -> None:
+    try:
+        message = pb.Extend.FromString(data)
+    except DecodeError:
+        return
+    with contextlib.suppress(ProtocolViolationError):
+        for node in decode_extend(message).nodes:
+            assert node.draft is None or node.draft.fits_the_wire
 
 
 def test_draft_nodes_without_ids_are_refused() -> None:
@@ -200,7 +321,12 @@ commits = st.builds(
 )
 events: st.SearchStrategy[ServerEvent] = st.one_of(
     commits,
-    st.builds(Opened, session_id=st.text(max_size=40), limits=limits),
+    st.builds(
+        Opened,
+        session_id=st.text(max_size=40),
+        limits=limits,
+        acceptance_mode=st.sampled_from(AcceptanceMode),
+    ),
     st.builds(GoAway, reason=st.text(max_size=40), deadline_ms=st.integers(0, 10**6)),
 )
 

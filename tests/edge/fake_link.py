@@ -51,7 +51,7 @@ class FakeSession:
     async def receive(self) -> ServerEvent | None:
         if not self.is_opened:
             self.is_opened = True
-            return Opened("fake", LIMITS)
+            return Opened("fake", LIMITS, self.message.acceptance.mode)
         await self.pause.wait()
         await asyncio.sleep(0.002)  # lets the drafter run ahead
         return self.commit()

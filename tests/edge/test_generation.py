@@ -1,8 +1,11 @@
 """One generation over a verifier in memory: text, stops, statistics, and what may go wrong."""
 
 import asyncio
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +13,11 @@ from fake_link import FakeLink, FakeSession, an_info
 from tokenizers import Tokenizer, decoders, models
 
 from outrider_common.errors import CapacityError, UnavailableError
-from outrider_common.messages import FinishReason, GoAway, ServerEvent
+from outrider_common.messages import Commit, FinishReason, GoAway, ServerEvent
 from outrider_common.records import TokenOrigin, TokenRecord
 from outrider_common.sampling import SamplingParams
+from outrider_edge.calibration import Calibration, GuessKind
+from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
 from outrider_edge.proposer import Draft
 from outrider_edge.streaming_text import IncrementalDetokenizer
@@ -62,6 +67,8 @@ async def generate(
     link: FakeLink,
     proposer: Any,
     on_token: Any = lambda _record: None,
+    calibration: Calibration | None = None,
+    estimators: Estimators | None = None,
     **changes: Any,
 ) -> GenerationResult:
     request: dict[str, Any] = {
@@ -80,6 +87,8 @@ async def generate(
         executor=executor,
         max_depth=8,
         on_token=on_token,
+        calibration=calibration,
+        estimators=estimators,
     )
     return await generation.run()
 
@@ -213,3 +222,76 @@ async def test_a_go_away_does_not_end_the_answer(executor: ThreadPoolExecutor) -
 
     result = await generate(executor, FakeLink(ANSWER, Leaving), Oracle())
     assert result.tokens == tuple(ANSWER)
+
+
+async def test_the_pace_is_estimated_and_told_at_the_end(
+    executor: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "outrider_edge.generation")
+    estimators = Estimators()
+    await generate(executor, FakeLink(ANSWER), Oracle(at_a_time=1), estimators=estimators)
+    estimates = estimators.estimates()
+    assert estimates.round_trip_s is not None
+    assert estimates.interval_s is not None
+    assert estimates.interval_s > 0
+    assert estimates.draft_s is not None
+    assert estimates.draft_s > 0
+    (told,) = [r for r in caplog.records if r.getMessage() == "generation_paced"]
+    assert vars(told)["fields"]["interval_s"] == estimates.interval_s
+
+
+@pytest.mark.parametrize(("num_prompt_tokens", "counts"), [(1, True), (10, False)])
+async def test_a_draft_before_which_a_prompt_was_read_says_nothing_of_the_pace(
+    executor: ThreadPoolExecutor, num_prompt_tokens: int, counts: bool
+) -> None:
+    class Once:
+        num_calls = 0
+
+        def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+            self.num_calls += 1
+            return Draft()
+
+    estimators, proposer = Estimators(), Once()
+    link = FakeLink(ANSWER)
+    link.pause.clear()
+    asyncio.get_running_loop().call_later(0.1, link.pause.set)
+    prompt = PROMPT * num_prompt_tokens
+    await generate(executor, link, proposer, prompt=prompt, max_tokens=2, estimators=estimators)
+    assert proposer.num_calls == 1
+    assert (estimators.estimates().draft_s is not None) is counts
+
+
+async def test_what_one_generation_learns_of_a_proposer_the_next_one_knows(
+    executor: ThreadPoolExecutor,
+) -> None:
+    calibration = Calibration()
+    kind = GuessKind("oracle", rank=0, depth=1, regime="greedy exact")
+    before = calibration.chance(kind, 0.9)
+    for _ in range(3):
+        await generate(executor, FakeLink(ANSWER), Oracle([1] * 50), calibration=calibration)
+    assert calibration.chance(kind, 0.9) < before
+
+
+async def test_an_edge_without_credit_is_silent(executor: ThreadPoolExecutor) -> None:
+    class Poor(FakeSession):
+        def commit(self) -> ServerEvent | None:
+            event = super().commit()
+            return replace(event, credit=0) if isinstance(event, Commit) else event
+
+    result = await generate(executor, FakeLink(ANSWER, Poor), Oracle())
+    assert result.tokens == tuple(ANSWER)
+    assert result.stats.num_draft_tokens <= 8  # what was drafted before the first commit
+
+
+async def test_a_drafter_slower_than_the_verifier_is_given_up_and_counted(
+    executor: ThreadPoolExecutor,
+) -> None:
+    class Slow(Oracle):
+        def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+            time.sleep(0.05)  # some twenty passes of the verifier
+            return super().propose(context, max_tokens)
+
+    answer = ANSWER * 3
+    result = await generate(executor, FakeLink(answer), Slow(at_a_time=1), max_tokens=len(answer))
+    assert result.tokens == tuple(answer)
+    assert result.stats.num_rests >= 1

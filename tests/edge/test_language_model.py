@@ -1,18 +1,21 @@
 """The language-model proposer over a fake draft model."""
 
-import numpy as np
 import pytest
 from fake_draft_model import FakeDraftModel, FakeSequence
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from outrider_common.acceptance import exact_token
 from outrider_common.sampling import SamplingParams
 from outrider_edge.language_model import (
     FEED_CHUNK_TOKENS,
+    LONGEST_BRANCH,
     LanguageModelFactory,
     LanguageModelProposer,
-    softmax_probability,
 )
 from outrider_edge.proposer import Draft, DraftingTask
+from outrider_edge.ranking import Guesses
+from outrider_edge.row_tree import MAX_ROWS
 
 VOCAB_SIZE = 64
 SAMPLED = SamplingParams(temperature=0.8, presence_penalty=1.0, seed=5)
@@ -39,31 +42,27 @@ def test_it_guesses_what_the_target_would_choose_from_the_same_logits(
         context.append(expected)
 
 
-def test_a_guess_carries_its_probability_under_the_drafters_own_softmax() -> None:
-    logits = np.log(np.array([0.1, 0.7, 0.2], dtype=np.float32)) + 40
-    assert softmax_probability(logits, 1) == pytest.approx(0.7, rel=1e-5)
-    assert softmax_probability(np.array([0.0, 500.0], dtype=np.float32), 0) == 0.0
-
-
 def test_a_growing_context_is_fed_token_by_token() -> None:
     proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
-    proposer.propose([1, 2, 3], 1)
-    proposer.propose([1, 2, 3, 4], 1)
-    assert (sequence.tokens, sequence.num_fed) == ([1, 2, 3, 4], 4)
+    context = [1, 2, 3]
+    for token in range(2 * LONGEST_BRANCH):
+        proposer.propose(context, 1)
+        assert sequence.num_fed == len(context)
+        context.append(token % VOCAB_SIZE)
 
 
 def test_only_what_follows_the_branching_point_is_fed_again() -> None:
     proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
     proposer.propose([1, 2, 3, 4, 5], 1)
     proposer.propose([1, 2, 3, 9], 1)
-    assert (sequence.tokens, sequence.num_fed) == ([1, 2, 3, 9], 6)
+    assert sequence.num_fed == 6
 
 
-def test_an_abandoned_branch_is_not_taken_for_cached() -> None:
+def test_a_branch_that_is_returned_to_is_still_cached() -> None:
     proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
-    for context in ([1, 2, 3, 4, 5], [1, 2, 3, 9], [1, 2, 3, 4, 5, 6]):
+    for context in ([1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 9], [1, 2, 3, 4, 5], [1, 2, 3, 9, 8]):
         proposer.propose(context, 1)
-        assert sequence.tokens == context
+    assert sequence.num_fed == 7
 
 
 def test_asking_again_costs_one_token() -> None:
@@ -78,15 +77,16 @@ def test_a_long_prompt_is_fed_in_chunks() -> None:
     proposer, sequence = start(model)
     context = [i % VOCAB_SIZE for i in range(2 * FEED_CHUNK_TOKENS + 1)]
     proposer.propose(context, 1)
-    assert sequence.tokens == context
+    assert sequence.num_fed == len(context)
     assert sequence.longest_input == FEED_CHUNK_TOKENS
 
 
 def test_a_context_as_long_as_the_drafter_can_read_is_read_and_a_longer_one_is_not() -> None:
     proposer, sequence = start(FakeDraftModel(VOCAB_SIZE, max_positions=4))
-    assert proposer.propose([1, 2, 3, 4], 1) != Draft()
-    assert proposer.propose([1, 2, 3, 4, 5], 1) == Draft()
-    assert sequence.length == 4
+    for _ in range(3):
+        assert proposer.propose([1, 2, 3, 4], 1) != Draft()
+        assert proposer.propose([1, 2, 3, 4, 5], 1) == Draft()
+    assert sequence.num_fed == 6
 
 
 def test_a_context_with_a_token_that_the_drafter_lacks_drafts_nothing() -> None:
@@ -100,3 +100,87 @@ def test_logits_beyond_the_targets_vocabulary_are_not_guessed() -> None:
     proposer, _ = start(FakeDraftModel(vocab_size=VOCAB_SIZE * 50))
     guesses = [proposer.propose([i], 1).tokens for i in range(VOCAB_SIZE)]
     assert all(0 <= token < VOCAB_SIZE for (token,) in guesses)
+
+
+def expanded_alone(sampling: SamplingParams, text: list[int], path: list[int]) -> Guesses:
+    """What a fresh proposer says of one leaf."""
+    proposer, _ = start(FakeDraftModel(VOCAB_SIZE), sampling)
+    (guesses,) = proposer.expand([*text, *path], [()], 3)
+    return guesses
+
+
+def test_several_leaves_are_expanded_in_one_pass_over_what_is_new() -> None:
+    proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
+    text = [1, 2, 3]
+    proposer.expand(text, [[]], 3)
+    fed, passes = sequence.num_fed, sequence.num_passes
+    paths = [[4], [5], [4, 6], [4, 7, 8]]
+    guesses = proposer.expand(text, paths, 3)
+    assert guesses == [expanded_alone(SAMPLED, text, path) for path in paths]
+    assert (sequence.num_fed - fed, sequence.num_passes - passes) == (5, 1)
+
+
+def test_what_the_target_commits_of_the_tree_is_not_computed_again() -> None:
+    proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
+    proposer.expand([1, 2, 3], [[4], [5], [5, 6], [5, 7]], 1)
+    fed = sequence.num_fed
+    proposer.expand([1, 2, 3, 5], [[6, 9], [7, 9]], 1)
+    assert sequence.num_fed - fed == 2
+
+
+def test_a_correction_drops_the_tree_and_costs_one_token() -> None:
+    proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
+    proposer.expand([1, 2, 3], [[4], [5], [5, 6]], 1)
+    fed, passes = sequence.num_fed, sequence.num_passes
+    guesses = proposer.expand([1, 2, 3, 8], [[]], 3)
+    assert guesses == [expanded_alone(SAMPLED, [1, 2, 3], [8])]
+    assert (sequence.num_fed - fed, sequence.num_passes - passes) == (1, 1)
+
+
+def test_tokens_that_were_committed_without_drafts_go_along_with_the_leaves() -> None:
+    proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
+    proposer.expand([1, 2, 3], [[]], 1)
+    passes = sequence.num_passes
+    guesses = proposer.expand([1, 2, 3, 4, 5, 6], [[7], [8]], 3)
+    assert guesses == [expanded_alone(SAMPLED, [1, 2, 3, 4, 5, 6], path) for path in ([7], [8])]
+    assert sequence.num_passes - passes == 1
+
+
+def test_a_leaf_that_cannot_be_read_does_not_silence_the_others() -> None:
+    proposer, _ = start(FakeDraftModel(VOCAB_SIZE, max_positions=5))
+    guesses = proposer.expand([1, 2, 3], [[4], [VOCAB_SIZE], [4, 5, 6], [4, 5]], 2)
+    assert [bool(g.tokens) for g in guesses] == [True, False, False, True]
+
+
+def test_leaves_beyond_the_room_for_rows_are_left_out_and_the_rest_is_right() -> None:
+    proposer, _ = start(FakeDraftModel(VOCAB_SIZE))
+    paths = [[i % VOCAB_SIZE] * (1 + i // VOCAB_SIZE) for i in range(MAX_ROWS + 4)]
+    guesses = proposer.expand([1, 2, 3], paths, 1)
+    assert [bool(g.tokens) for g in guesses].count(True) == MAX_ROWS - 1  # one is the text's end
+    again = proposer.expand([1, 2, 3], paths[-3:], 1)
+    assert all(g.tokens for g in again)
+
+
+TREES = st.lists(st.lists(st.integers(0, 2), max_size=5), min_size=1, max_size=6)
+MOVES = st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=4), TREES), min_size=1, max_size=5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 3), st.integers(9, 40), MOVES)
+def test_for_any_commits_and_leaves_the_guesses_are_those_of_a_fresh_proposer(
+    num_prompt_tokens: int,
+    max_positions: int,
+    moves: list[tuple[list[int], list[list[int]]]],
+) -> None:
+    model = FakeDraftModel(VOCAB_SIZE, max_positions)
+    proposer, _ = start(model)
+    text = [1] * num_prompt_tokens
+    for committed, paths in moves:
+        text += committed
+        for path, guesses in zip(paths, proposer.expand(text, paths, 3), strict=True):
+            fits = len(text) + len(path) <= max_positions
+            assert guesses in (expanded_alone(SAMPLED, text, path), Guesses())
+            assert fits or not guesses.tokens
+        longest = max(paths, key=len)
+        fits = len(text) + len(longest) <= max_positions
+        assert bool(proposer.propose([*text, *longest], 1).tokens) == fits

@@ -1,4 +1,4 @@
-"""The ONNX language model: caches that grow, shrink and stay apart."""
+"""The ONNX language model: caches that grow, branch, shrink and stay apart."""
 
 import subprocess
 import sys
@@ -13,6 +13,7 @@ from tiny_models import write_tiny_model
 
 from outrider_common.errors import ConfigError, InvalidPromptError, ModelFileError
 from outrider_edge.onnx_model import OnnxModel
+from outrider_edge.row_tree import TEXT_END
 from outrider_export import Scheme, export_bundle
 from outrider_models.bundle import Bundle
 
@@ -164,3 +165,129 @@ OnnxModel(Bundle.load(Path({str(bundle.path)!r}))).new_sequence().forward([1, 2]
 assert not {{"torch", "transformers", "onnx"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def path_of(parents: list[int], row: int) -> list[int]:
+    """The rows from the end of the text to a row."""
+    return [] if row == TEXT_END else [*path_of(parents, parents[row]), row]
+
+
+def rows_alone(
+    model: OnnxModel, text: list[int], tokens: list[int], parents: list[int], rows: list[int]
+) -> NDArray[np.float32]:
+    """The logits after some rows, each from a chain that a fresh sequence computes."""
+    chains = [text + [tokens[r] for r in path_of(parents, row)] for row in rows]
+    return np.stack([model.new_sequence().forward(chain)[-1] for chain in chains])
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> tuple[list[int], list[int]]:
+    """Tokens and parents of up to 12 rows."""
+    num_rows = draw(st.integers(1, 12))
+    parents = [draw(st.integers(TEXT_END, row - 1)) for row in range(num_rows)]
+    return [draw(st.integers(0, VOCAB_SIZE - 1)) for _ in parents], parents
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([0, 1, 5, 250]), trees(), st.data())
+def test_for_any_tree_in_any_pieces_a_row_has_the_logits_of_its_path(
+    model: OnnxModel, length: int, tree: tuple[list[int], list[int]], data: st.DataObject
+) -> None:
+    tokens, parents = tree
+    sequence = model.new_sequence()
+    if length:
+        sequence.forward(TEXT[:length])
+    start = 0
+    while start < len(tokens):
+        stop = data.draw(st.integers(start + 1, len(tokens)))
+        wanted = data.draw(st.sets(st.integers(start, stop - 1)).map(sorted))
+        logits = sequence.forward_rows(
+            tokens[start:stop], parents[start:stop], [row - start for row in wanted]
+        )
+        assert logits.shape == (len(wanted), VOCAB_SIZE)
+        if wanted:
+            assert_same(logits, rows_alone(model, TEXT[:length], tokens, parents, wanted))
+        start = stop
+    assert (sequence.length, sequence.num_rows) == (length, len(tokens))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([0, 1, 250]), trees(), st.data())
+def test_whatever_is_kept_of_a_tree_is_what_it_was(
+    model: OnnxModel, length: int, tree: tuple[list[int], list[int]], data: st.DataObject
+) -> None:
+    tokens, parents = tree
+    sequence = model.new_sequence()
+    if length:
+        sequence.forward(TEXT[:length])
+    sequence.forward_rows(tokens, parents, [])
+    committed = path_of(parents, data.draw(st.integers(TEXT_END, len(tokens) - 1)))
+    end = committed[-1] if committed else TEXT_END
+    below = [r for r in range(len(tokens)) if end in [TEXT_END, *path_of(parents, r)[:-1]]]
+    chosen = data.draw(st.sets(st.sampled_from(below))) if below else set()
+    stay = sorted({r for row in chosen for r in path_of(parents, row) if r in below})
+    sequence.keep([*committed, *stay], len(committed))
+    assert (sequence.length, sequence.num_rows) == (length + len(committed), len(stay))
+
+    text = TEXT[:length] + [tokens[row] for row in committed]
+    leaves = [*range(len(stay)), TEXT_END]
+    children = [stay.index(parents[row]) if parents[row] != end else TEXT_END for row in stay]
+    logits = sequence.forward_rows([7] * len(leaves), leaves, list(range(len(leaves))))
+    rows = list(range(len(stay), len(stay) + len(leaves)))
+    all_tokens = [*(tokens[row] for row in stay), *([7] * len(leaves))]
+    assert_same(logits, rows_alone(model, text, all_tokens, children + leaves, rows))
+
+
+def test_rows_that_lie_where_they_belong_are_not_copied(model: OnnxModel) -> None:
+    sequence = model.new_sequence()
+    sequence.forward(TEXT[:5])
+    sequence.forward_rows([1, 2, 3, 4], [TEXT_END, 0, 1, TEXT_END], [])
+    cache = sequence._cache
+    cache.flags.writeable = False  # any copy would fail
+    sequence.keep([0, 1, 2], 2)
+    cache.flags.writeable = True
+    assert (sequence.length, sequence.num_rows) == (7, 1)
+
+
+def test_a_text_does_not_go_on_over_rows(model: OnnxModel) -> None:
+    sequence = model.new_sequence()
+    sequence.forward([1, 2])
+    sequence.forward_rows([3], [TEXT_END], [])
+    with pytest.raises(ValueError, match="1 rows lie where the text would go on"):
+        sequence.forward([4])
+    sequence.truncate(2)
+    sequence.forward([4])
+    assert sequence.length == 3
+
+
+def test_rows_need_room_like_any_token(bundle: Bundle) -> None:
+    sequence = OnnxModel(bundle, max_positions=4).new_sequence()
+    sequence.forward([1, 2])
+    with pytest.raises(InvalidPromptError, match=r"5 tokens do not fit into .* 4 positions"):
+        sequence.forward_rows([3, 3, 3], [TEXT_END] * 3, [0])
+    assert sequence.forward_rows([3, 3], [TEXT_END] * 2, [0, 1]).shape == (2, VOCAB_SIZE)
+
+
+def test_branches_of_the_real_drafter_have_the_logits_of_chains(int8_bundle_dir: Path) -> None:
+    model = OnnxModel(Bundle.load(int8_bundle_dir))
+    text = [504, 2240, 282, 4649, 314, 7042, 42, 719]
+    tokens, parents = [260, 253, 1194, 260, 2240, 29], [TEXT_END, TEXT_END, 0, 1, 1, 3]
+    sequence = model.new_sequence()
+    sequence.forward(text, num_logits=0)
+    first = sequence.forward_rows(tokens[:3], parents[:3], [0, 1, 2]).copy()
+    rest = sequence.forward_rows(tokens[3:], parents[3:], [0, 1, 2])
+    expected = rows_alone(model, text, tokens, parents, list(range(6)))
+    # Activations are rounded to int8, so that a float's last bit may become a step: a chain in
+    # pieces is off by up to 0.1 standard deviations, one with a wrong parent by 0.7 or more.
+    error = np.concatenate([first, rest]) - expected
+    assert np.sqrt(np.mean(error**2, axis=1)).max() < 0.25 * expected.std()
+
+
+def test_a_provider_that_is_not_there_costs_speed_and_is_logged(
+    bundle: Bundle, expected: NDArray[np.float32], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = OnnxModel(bundle, providers=("ImaginaryExecutionProvider", "CPUExecutionProvider"))
+    assert_same(model.new_sequence().forward(TEXT[:5]), expected[:5])
+    (record,) = caplog.records
+    assert record.message == "provider_unavailable"
+    assert record.fields["providers"] == "ImaginaryExecutionProvider"  # type: ignore[attr-defined]

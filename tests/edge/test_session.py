@@ -2,15 +2,22 @@
 
 import random
 from collections import deque
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_pair import World, a_pair, played
 
+from outrider_common.acceptance import SparseDistribution
 from outrider_common.errors import ProtocolViolationError
 from outrider_common.messages import Commit
 from outrider_common.records import TokenOrigin
 from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree
+from outrider_edge.calibration import Calibration, GuessKind
+from outrider_edge.estimators import Estimators
+from outrider_edge.probing import FIRST_REST
 from outrider_edge.proposer import CONTEXT_END, Draft
 from outrider_edge.session import DraftPoint, EdgeSession
 
@@ -274,3 +281,170 @@ def test_in_any_history_the_text_is_the_targets_and_the_limits_hold(
             assert twin is not None
             assert twin.token == node.token
             assert twin.position == node.position
+
+
+# --- what is learnt -------------------------------------------------------------------------------
+
+SURE = GuessKind("lm", rank=0, depth=1)
+
+
+class Told(Calibration):
+    """Remembers the fates that it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fates: list[tuple[GuessKind, float, bool]] = []
+
+    def observe(self, kind: GuessKind, probability: float, is_committed: bool) -> None:
+        self.fates.append((kind, probability, is_committed))
+        super().observe(kind, probability, is_committed)
+
+
+def a_told_session(**changes: Any) -> tuple[EdgeSession, Told]:
+    told = Told()
+    limits = {"max_outstanding_nodes": 8, "max_depth": 4, "max_length": 100, "clock": lambda: 0.0}
+    return EdgeSession((1, 2), calibration=told, **(limits | changes)), told
+
+
+def test_calibration_learns_the_fates_of_guesses_whose_parents_were_committed() -> None:
+    session, told = a_told_session(regime="greedy")
+    draft = Draft((10, 11, 20, 21), (CONTEXT_END, 0, CONTEXT_END, 2), (0.9, 0.8, 0.3, 0.2))
+    session.add(point(session), draft, "lm")
+    session.receive(Commit(2, (10,), 1, num_rows=5))
+    first, second = GuessKind("lm", 0, 1, "greedy"), GuessKind("lm", 1, 1, "greedy")
+    assert told.fates == [(first, 0.9, True), (second, 0.3, False)]
+    session.receive(Commit(3, (99,), 0, is_correction=True, num_rows=2))
+    assert told.fates[2:] == [(GuessKind("lm", 0, 2, "greedy"), 0.8, False)]
+
+
+def test_what_hangs_from_a_refuted_guess_says_nothing() -> None:
+    session, told = a_told_session()
+    session.add(point(session), Draft.chain([10, 11, 12], [0.9, 0.9, 0.9]), "lm")
+    session.receive(Commit(2, (99, 98), 0, is_correction=True, num_rows=4))
+    assert [is_committed for _, _, is_committed in told.fates] == [False]
+
+
+def test_a_guess_that_was_overtaken_while_it_was_made_is_judged_at_once() -> None:
+    session, told = a_told_session()
+    asked = point(session)
+    session.receive(Commit(2, (10, 99), 0, num_rows=1))
+    session.add(asked, Draft.chain([10, 11, 12], [0.9, 0.8, 0.7]), "lm")
+    assert [(p, is_committed) for _, p, is_committed in told.fates] == [(0.9, True), (0.8, False)]
+
+
+def test_a_commit_that_is_refused_teaches_nothing() -> None:
+    session, told = a_told_session()
+    session.add(point(session), Draft.chain([10], [0.9]), "lm")
+    with pytest.raises(ProtocolViolationError):
+        session.receive(Commit(1, (3, 10), 0))
+    with pytest.raises(ProtocolViolationError):
+        session.receive(Commit(9, (10,), 0))
+    assert told.fates == []
+
+
+def test_a_draw_is_calibrated_like_its_siblings_so_that_none_is_sent_without_those_before() -> None:
+    session, told = a_told_session()
+    source = SparseDistribution((10, 20), (1, 1))
+    draft = Draft((10, 20), (CONTEXT_END,) * 2, (0.6, 0.3), (source, source))
+    session.add(point(session), draft, "lm")
+    session.receive(Commit(2, (20,), 1, num_rows=3))
+    assert {kind.rank for kind, _, _ in told.fates} == {0}
+
+
+def test_guesses_of_a_kind_that_was_always_wrong_are_no_longer_sent_at_a_price() -> None:
+    calibration = Calibration()
+    for _ in range(200):
+        calibration.observe(SURE, 0.9, False)
+    session, _ = a_told_session()
+    wary = EdgeSession(
+        (1, 2), max_outstanding_nodes=8, max_depth=4, max_length=100, calibration=calibration
+    )
+    for each, expected in ((session, 1), (wary, 0)):
+        each.receive(Commit(2, (7,), 0, price=0.5))
+        assert each.add(point(each), Draft.chain([10], [0.9]), "lm") == expected
+
+
+def test_the_pace_is_learnt_from_commits() -> None:
+    now = 0.0
+    estimators = Estimators()
+    session, _ = a_told_session(estimators=estimators, clock=lambda: now)
+    session.receive(Commit(2, (7,), 0, num_rows=1, pass_us=900_000))
+    now = 0.02
+    session.add(point(session), Draft.chain([10], [0.9]), "lm")
+    now = 0.06
+    session.receive(Commit(3, (8,), 0, num_rows=1, pass_us=50_000, queue_us=10_000))
+    now = 0.12
+    session.receive(Commit(4, (), 0, num_rows=0, pass_us=10**9))
+    estimates = estimators.estimates()
+    assert estimates.interval_s == 0.06
+    assert estimates.queue_s == pytest.approx(0.005, abs=0.006)
+    assert estimates.acceptance == 0
+
+
+def test_the_round_trip_is_learnt_from_the_passes_around_a_node() -> None:
+    now = 0.0
+    estimators = Estimators()
+    session, _ = a_told_session(estimators=estimators, clock=lambda: now)
+    now = 1.0
+    session.receive(Commit(2, (7,), 0, num_rows=1, pass_us=100_000))  # began at 0.9
+    session.add(point(session), Draft.chain([10], [0.9]), "lm")
+    now = 1.3
+    session.receive(Commit(3, (10,), 1, num_rows=2, pass_us=100_000))  # began at 1.2
+    assert estimators.estimates().round_trip_s == pytest.approx(0.05)
+
+
+# --- never a loss ---------------------------------------------------------------------------------
+
+GOOD = World(draft_s=0.013, round_trip_s=0.02, pass_s=0.027, row_s=0.005, price=0.15)
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        replace(GOOD, draft_s=0.1),  # slower than the verifier
+        replace(GOOD, acceptance=lambda _: 0.03),  # sure of itself, and wrong
+        replace(GOOD, round_trip_s=2.0),  # too far away
+        replace(GOOD, price=0.999),  # the verifier is too busy
+    ],
+)
+def test_an_edge_whose_drafts_do_not_pay_rests_and_costs_the_answer_nothing(world: World) -> None:
+    pair = a_pair(world, num_tokens=1000)
+    outcome = pair.run()
+    asked_late = [position for position in outcome.asked_at if position > 400]
+    assert len(asked_late) <= 600 * 0.05
+    assert pair.edge.num_rests >= 1
+    assert pair.edge.num_probes >= 2
+    alone_s = 1000 * (world.pass_s + world.row_s) + world.round_trip_s
+    assert outcome.seconds <= alone_s * 1.02
+
+
+def test_an_edge_that_rests_finds_out_when_its_drafts_begin_to_pay() -> None:
+    world = replace(GOOD, acceptance=lambda _: 0.0, is_better_from=300)
+    outcome = played(world, num_tokens=1500)
+    assert outcome.num_accepted > 300
+
+
+def test_an_edge_whose_drafts_pay_never_rests() -> None:
+    pair = a_pair(replace(GOOD, acceptance=lambda _: 0.97))
+    outcome = pair.run()
+    assert pair.edge.num_rests == pair.edge.num_probes == 0
+    assert outcome.seconds < 400 * (GOOD.pass_s + GOOD.row_s) / 1.8
+
+
+def test_credits_of_zero_are_obeyed_in_silence() -> None:
+    outcome = played(replace(GOOD, credit=0))
+    assert outcome.num_accepted <= 12  # what was sent before the first commit
+    assert [position for position in outcome.asked_at if position > 1] == []
+    assert outcome.num_passes >= 388
+
+
+def test_a_probe_is_sent_whatever_it_is_worth() -> None:
+    session = a_session(max_length=400)
+    session.receive(Commit(2, (7,), 0, price=1.0))
+    assert session.next_point() is None
+    for i in range(FIRST_REST):
+        session.receive(Commit(3 + i, (7,), 0, price=1.0))
+    probe = point(session)
+    assert probe.is_probe
+    assert session.add(probe, Draft.chain([10], [0.1]), "lm") == 1
+    assert (session.num_rests, session.num_probes) == (1, 1)

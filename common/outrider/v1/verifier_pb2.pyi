@@ -104,7 +104,7 @@ class SessionRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., prefix_part: _Optional[_Union[PrefixPart, _Mapping]] = ..., extend: _Optional[_Union[Extend, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_version", "model", "tokenizer_fingerprint", "sampling", "acceptance_mode", "num_prompt_tokens", "max_tokens", "stop_token_ids", "ignore_eos", "prefix_length", "prefix")
+    __slots__ = ("protocol_version", "model", "tokenizer_fingerprint", "sampling", "acceptance_mode", "num_prompt_tokens", "max_tokens", "stop_token_ids", "ignore_eos", "prefix_length", "prefix", "typical", "relaxed")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +116,8 @@ class Open(_message.Message):
     IGNORE_EOS_FIELD_NUMBER: _ClassVar[int]
     PREFIX_LENGTH_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
+    TYPICAL_FIELD_NUMBER: _ClassVar[int]
+    RELAXED_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model: str
     tokenizer_fingerprint: str
@@ -127,7 +129,25 @@ class Open(_message.Message):
     ignore_eos: bool
     prefix_length: int
     prefix: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ..., num_prompt_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., prefix_length: _Optional[int] = ..., prefix: _Optional[_Iterable[int]] = ...) -> None: ...
+    typical: TypicalThresholds
+    relaxed: RelaxedMargins
+    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ..., num_prompt_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., prefix_length: _Optional[int] = ..., prefix: _Optional[_Iterable[int]] = ..., typical: _Optional[_Union[TypicalThresholds, _Mapping]] = ..., relaxed: _Optional[_Union[RelaxedMargins, _Mapping]] = ...) -> None: ...
+
+class TypicalThresholds(_message.Message):
+    __slots__ = ("epsilon", "delta")
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    epsilon: float
+    delta: float
+    def __init__(self, epsilon: _Optional[float] = ..., delta: _Optional[float] = ...) -> None: ...
+
+class RelaxedMargins(_message.Message):
+    __slots__ = ("beta", "tau")
+    BETA_FIELD_NUMBER: _ClassVar[int]
+    TAU_FIELD_NUMBER: _ClassVar[int]
+    beta: int
+    tau: float
+    def __init__(self, beta: _Optional[int] = ..., tau: _Optional[float] = ...) -> None: ...
 
 class PrefixPart(_message.Message):
     __slots__ = ("tokens",)
@@ -136,18 +156,30 @@ class PrefixPart(_message.Message):
     def __init__(self, tokens: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Extend(_message.Message):
-    __slots__ = ("first_id", "parent_id", "parent_position", "tokens", "parent_distances")
+    __slots__ = ("first_id", "parent_id", "parent_position", "tokens", "parent_distances", "distributions")
     FIRST_ID_FIELD_NUMBER: _ClassVar[int]
     PARENT_ID_FIELD_NUMBER: _ClassVar[int]
     PARENT_POSITION_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     PARENT_DISTANCES_FIELD_NUMBER: _ClassVar[int]
+    DISTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     first_id: int
     parent_id: int
     parent_position: int
     tokens: _containers.RepeatedScalarFieldContainer[int]
     parent_distances: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, first_id: _Optional[int] = ..., parent_id: _Optional[int] = ..., parent_position: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., parent_distances: _Optional[_Iterable[int]] = ...) -> None: ...
+    distributions: _containers.RepeatedCompositeFieldContainer[DraftDistribution]
+    def __init__(self, first_id: _Optional[int] = ..., parent_id: _Optional[int] = ..., parent_position: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., parent_distances: _Optional[_Iterable[int]] = ..., distributions: _Optional[_Iterable[_Union[DraftDistribution, _Mapping]]] = ...) -> None: ...
+
+class DraftDistribution(_message.Message):
+    __slots__ = ("first_child", "token_steps", "weights")
+    FIRST_CHILD_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_STEPS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    first_child: int
+    token_steps: _containers.RepeatedScalarFieldContainer[int]
+    weights: bytes
+    def __init__(self, first_child: _Optional[int] = ..., token_steps: _Optional[_Iterable[int]] = ..., weights: _Optional[bytes] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ()
@@ -164,12 +196,14 @@ class SessionResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_id", "limits")
+    __slots__ = ("session_id", "limits", "acceptance_mode")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_MODE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     limits: Limits
-    def __init__(self, session_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    acceptance_mode: AcceptanceMode
+    def __init__(self, session_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("start", "tokens", "num_accepted", "is_correction", "finish_reason", "queue_us", "pass_us", "num_rows", "credit", "price_permille")

@@ -1,0 +1,51 @@
+"""Drafting for the acceptance mode `rejection`: guesses that are drawn, and from what.
+
+The target may accept a drawn guess more often than any other (arXiv:2211.17192), but only if it
+knows exactly what it was drawn from. So the drafter's distribution is cut to few tokens and rounded
+first, drawn from then, and sent as it was drawn from. Knows nothing of models or trees.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from outrider_common.acceptance import MAX_DRAFT_WEIGHT, SparseDistribution
+from outrider_common.sampling import Logits, SamplingParams, distribution
+from outrider_edge.proposer import CONTEXT_END, Draft
+
+NUM_CANDIDATES: Final = 32
+"""From so many of the drafter's likeliest tokens it draws; docs/protocol.md has the trade."""
+
+DRAWN_PRIOR: Final = 0.8
+"""How often the target accepts a first draw: 1 - TV (total variation) of the two distributions."""
+
+
+def drawn_draft(
+    logits: Logits,
+    sampling: SamplingParams,
+    context: Sequence[int],
+    num_prompt_tokens: int,
+    num_draws: int = 1,
+) -> Draft:
+    """Guesses drawn from the head of the drafter's distribution after the sampling parameters.
+
+    Their probabilities are priors that say nothing of the tokens: otherwise some draws would be
+    sent rather than others, and the text would not have the target's distribution.
+
+    Args:
+        logits: the drafter's, after all of `context`, [vocab].
+        sampling: as for the target; with a temperature.
+        context: all tokens so far.
+        num_prompt_tokens: how many of them are the prompt.
+        num_draws: how many guesses at most. A sibling that is only a leaf saves no pass, so it is
+            worth its row only to a verifier whose rows are nearly free.
+    """
+    prompt, output = context[:num_prompt_tokens], context[num_prompt_tokens:]
+    num_kept = min(sampling.top_k or NUM_CANDIDATES, NUM_CANDIDATES)
+    head = distribution(logits, replace(sampling, top_k=num_kept), prompt, output)
+    source = SparseDistribution.quantise(
+        head.token_ids.tolist(), head.probabilities(), MAX_DRAFT_WEIGHT
+    )
+    tokens = source.draw(sampling.seed, len(context), num_draws)
+    priors = tuple(DRAWN_PRIOR * (1 - DRAWN_PRIOR) ** i for i in range(len(tokens)))
+    return Draft(tokens, (CONTEXT_END,) * len(tokens), priors, (source,) * len(tokens))

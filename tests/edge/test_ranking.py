@@ -1,0 +1,91 @@
+"""Ranking of guesses: the first is the target's own choice, the others are its next ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from outrider_common.acceptance import exact_token
+from outrider_common.errors import ModelFileError
+from outrider_common.sampling import Logits, SamplingParams
+from outrider_edge.ranking import Guesses, Ranker
+
+VOCAB_SIZE = 50
+CONTEXT = ([3, 4], [4, 5, 5])
+POSITION = 5
+SAMPLINGS = st.builds(
+    SamplingParams,
+    temperature=st.sampled_from([0.0, 0.3, 1.0]),
+    top_k=st.sampled_from([0, 7]),
+    top_p=st.sampled_from([1.0, 0.9]),
+    presence_penalty=st.sampled_from([0.0, 1.5]),
+    seed=st.integers(0, 2**64 - 1),
+)
+
+
+def logits_of(seed: int) -> Logits:
+    return np.random.default_rng(seed).normal(0, 2, VOCAB_SIZE).astype(np.float32)
+
+
+def rank(
+    logits: Logits,
+    sampling: SamplingParams,
+    position: int,
+    prompt: Sequence[int],
+    output: Sequence[int],
+    count: int,
+) -> Guesses:
+    return Ranker(sampling, len(logits)).rank(logits, position, prompt, output, count)
+
+
+@settings(deadline=None)
+@given(SAMPLINGS, st.integers(0, 2**32), st.integers(1, 9))
+def test_each_guess_is_what_the_target_would_choose_without_the_earlier_ones(
+    sampling: SamplingParams, seed: int, count: int
+) -> None:
+    logits = logits_of(seed)
+    guesses = rank(logits, sampling, POSITION, *CONTEXT, count)
+    assert len(guesses.tokens) == len(guesses.probabilities) <= count
+    left = logits.copy()
+    for rank_of_guess, token in enumerate(guesses.tokens):
+        if rank_of_guess == 0 or (sampling.top_k == 0 and sampling.top_p == 1):
+            assert token == exact_token(left, sampling, POSITION, *CONTEXT)
+        left[token] = -np.inf
+
+
+@settings(deadline=None)
+@given(SAMPLINGS, st.integers(0, 2**32))
+def test_fewer_guesses_are_the_first_of_more(sampling: SamplingParams, seed: int) -> None:
+    logits = logits_of(seed)
+    many = rank(logits, sampling, POSITION, *CONTEXT, 8)
+    for count in range(1, 8):
+        assert rank(logits, sampling, POSITION, *CONTEXT, count).tokens == many.tokens[:count]
+
+
+def test_the_logits_are_left_as_they_are() -> None:
+    logits = logits_of(0)
+    rank(logits, SamplingParams(), POSITION, (), (), 5)
+    np.testing.assert_array_equal(logits, logits_of(0))
+
+
+def test_there_are_no_more_guesses_than_possible_tokens() -> None:
+    logits = np.array([0.0, -np.inf, 1.0], np.float32)
+    assert rank(logits, SamplingParams(), 0, (), (), 5).tokens == (2, 0)
+    assert len(rank(logits, SamplingParams(temperature=1.0), 0, (), (), 5).tokens) == 2
+
+
+def test_a_guess_carries_its_probability_under_the_drafters_own_softmax() -> None:
+    logits = np.log(np.array([0.1, 0.7, 0.2], dtype=np.float32)) + 40
+    guesses = rank(logits, SamplingParams(temperature=0.5, seed=1), 0, (), (), 3)
+    assert dict(zip(guesses.tokens, guesses.probabilities, strict=True)) == pytest.approx(
+        {0: 0.1, 1: 0.7, 2: 0.2}, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_broken_drafter_is_named(temperature: float) -> None:
+    logits = np.array([0.0, np.nan], np.float32)
+    with pytest.raises(ModelFileError, match="logit of token 1 is nan"):
+        rank(logits, SamplingParams(temperature=temperature), 0, (), (), 1)
