@@ -103,7 +103,7 @@ class Distribution:
     Attributes:
         token_ids: the tokens with a probability above zero, ascending, [n] with n >= 1.
         log_weights: the logarithms of their probabilities up to a common constant, [n]: the
-            largest is 0, so that sampling needs no normaliser.
+            largest is 0, or by rounding next to it, so that sampling needs no normaliser.
     """
 
     token_ids: Ids

@@ -76,7 +76,7 @@ class Ranker:
         Greedily those with the largest logits after penalties. With a temperature those with the
         largest log p + Gumbel(seed, position): the first is the target's choice if p is the
         target's distribution (arXiv:2408.07978), and the others are what it would choose were the
-        earlier ones not there.
+        earlier ones not there. Tokens below `NEGLIGIBLE` are passed over.
 
         Args:
             logits: after all tokens before `position`, [vocab_size].

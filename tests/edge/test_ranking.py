@@ -1,5 +1,9 @@
-"""Ranking of guesses: the first is the target's own choice, the others are its next ones."""
+"""Ranking of guesses: the first is the target's own choice, the others are its next ones.
 
+But for tokens that are so unlikely that they are not considered.
+"""
+
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +13,8 @@ from hypothesis import strategies as st
 
 from outrider_common.acceptance import exact_token
 from outrider_common.errors import ModelFileError
-from outrider_common.sampling import Logits, SamplingParams
-from outrider_edge.ranking import Guesses, Ranker
+from outrider_common.sampling import Logits, SamplingParams, penalise
+from outrider_edge.ranking import NEGLIGIBLE, Guesses, Ranker
 
 VOCAB_SIZE = 50
 CONTEXT = ([3, 4], [4, 5, 5])
@@ -48,10 +52,13 @@ def test_each_guess_is_what_the_target_would_choose_without_the_earlier_ones(
     logits = logits_of(seed)
     guesses = rank(logits, sampling, POSITION, *CONTEXT, count)
     assert len(guesses.tokens) == len(guesses.probabilities) <= count
+    scores = penalise(logits, sampling, *CONTEXT)
+    lowest = scores.max() + sampling.temperature * math.log(NEGLIGIBLE)
     left = logits.copy()
     for rank_of_guess, token in enumerate(guesses.tokens):
         if rank_of_guess == 0 or (sampling.top_k == 0 and sampling.top_p == 1):
-            assert token == exact_token(left, sampling, POSITION, *CONTEXT)
+            chosen = exact_token(left, sampling, POSITION, *CONTEXT)
+            assert token == chosen or (not sampling.is_greedy and scores[chosen] < lowest)
         left[token] = -np.inf
 
 
