@@ -73,6 +73,7 @@ class CpuAttention:
             layout.sees,
             layout.sees_begins,
         )
+        self._items: dict[int, Ints] = {}  # by group: the same for all layers of a pass
         self._num_scores = int((np.diff(layout.begins) * layout.lengths).sum())
 
     def attend(
@@ -93,7 +94,9 @@ class CpuAttention:
         group = query.shape[1] // kv_heads
         arrays = Arrays(_flat(query), keys, values, _flat(mixed), *self._of_pass)
         numbers = Numbers(kv_heads, group, size, self._head_size, window or 0, np.float32(scaling))
-        self._run(arrays, numbers, cut_into_items(layout.begins, max(BLOCK // group, 1)))
+        if group not in self._items:
+            self._items[group] = cut_into_items(layout.begins, max(BLOCK // group, 1))
+        self._run(arrays, numbers, self._items[group])
         return mixed
 
     def move(self, moves: Sequence[Move]) -> None:

@@ -36,10 +36,6 @@ _SCALE_WEIGHT: Final = 0.05
 _MAX_SCALE_SURPRISE: Final = 0.3
 """The most that one pass counts for, as the logarithm of its time over the expected one."""
 
-_MARGIN_SHARE: Final = 0.25
-"""Over which share more rows the cost of a row is taken from a measured curve: single rows are lost
-in the noise of the measurement."""
-
 _MOST_MORE: Final = 4
 _FEW_ROWS: Final = 2
 """Up to how many times the rows of a pass are looked at for where more rows are cheapest."""
@@ -113,13 +109,6 @@ class PassCost:
         if self.is_calibrated:
             return float(self.all_seconds(np.array([num_rows]))[0])
         return self._fixed_s + self._row_s * num_rows
-
-    def marginal_s(self, num_rows: float) -> float:
-        """How many seconds one more row takes, beside so many."""
-        if not self.is_calibrated:
-            return self.row_s
-        more = max(1.0, _MARGIN_SHARE * num_rows)
-        return (self.seconds(num_rows + more) - self.seconds(num_rows)) / more
 
     def cheapest_row_s(self, num_rows: int) -> float:
         """The fewest seconds that a row takes if some are added to a pass of so many.
@@ -285,7 +274,7 @@ class NodePrice:
         time = self._cost.seconds(self._mean_rows)
         if not time:
             return 0.0
-        return min(1.0, self._cost.marginal_s(self._mean_rows) * self._mean_tokens / time)
+        return min(1.0, self._cost.row_s * self._mean_tokens / time)
 
     @property
     def doubt(self) -> float:

@@ -380,11 +380,12 @@ class PackingScheduler:
     ) -> dict[Hashable, int]:
         """How many draft nodes of each session are worth a row, beside prompts of such a length."""
         most = self._limits.max_nodes_per_session
-        price = self._price.price
         if self._cost.is_calibrated:
             num_kept = self._limits.rows_per_pass // PREFILL_SHARE_DIVISOR
             num_others = len(decoding) + min(num_prompt_tokens, num_kept)
             price = self._least_worthy(decoding.values(), num_others)
+        else:
+            price = self._price.price
         return {key: load.num_worthy(price, most) for key, load in decoding.items()}
 
     def _least_worthy(self, decoding: Collection[Load], num_others: int) -> float:

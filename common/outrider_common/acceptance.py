@@ -37,7 +37,6 @@ MAX_DRAFT_WEIGHT: Final = 2**8 - 1
 """The largest weight of a draft distribution that travels: a byte."""
 
 _SUBSET_SHARE: Final = 4
-_ROUNDING: Final = 1e-9
 
 
 class AcceptanceMode(StrEnum):

@@ -262,8 +262,8 @@ def test_a_measured_curve_is_followed_and_goes_on_beyond_its_end(num_rows: int) 
 
 def test_where_a_curve_is_flat_a_row_is_nearly_free_and_where_it_is_steep_it_is_not() -> None:
     cost = a_calibrated_cost()
-    assert cost.marginal_s(2) < 0.0005
-    assert cost.marginal_s(64) > 0.0014
+    assert cost.cheapest_row_s(2) < 0.0005
+    assert cost.cheapest_row_s(64) > 0.0014
 
 
 def test_of_several_measurements_the_median_counts_and_none_falls() -> None:
