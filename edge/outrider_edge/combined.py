@@ -1,27 +1,42 @@
-"""Several proposers in a row: the first that has something to say is heard.
+"""Several proposers in a row: the cheap ones first, the next where those before are silent or doubt.
 
-List the cheap ones first: what retrieval finds costs no model step. Knows nothing of how the
-proposers work.
+What they guess of one leaf becomes one draft without duplicates. Knows nothing of how the proposers
+work.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
-from outrider_edge.proposer import Draft, DraftingTask, Proposer, ProposerFactory
+from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask, Proposer, ProposerFactory
+
+DOUBT: Final = 0.8
+"""A proposer that takes its first guess for less likely than this leaves the next one to be asked:
+a draft of retrieval on fewer than six matching tokens, say."""
 
 
 class CombinedProposer:
-    """Asks its proposers in order and returns the first draft that is not empty."""
+    """Asks its proposers in order, each for the leaves of which those before it are in doubt.
 
-    def __init__(self, proposers: Sequence[Proposer]) -> None:
+    Args:
+        proposers: the cheap ones first, each with its name.
+    """
+
+    def __init__(self, proposers: Sequence[tuple[str, Proposer]]) -> None:
         self._proposers = tuple(proposers)
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        """The first proposer's draft that is not empty; the later ones are not asked."""
-        for proposer in self._proposers:
-            draft = proposer.propose(context, max_tokens)
-            if draft.tokens:
-                return draft
-        return Draft()
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
+        """For each leaf what was guessed of it, all proposers' guesses as one draft."""
+        drafts = [Draft()] * len(paths)
+        for name, proposer in self._proposers:
+            doubtful = [i for i, draft in enumerate(drafts) if not _is_sure(draft)]
+            if not doubtful:
+                break
+            more = proposer.expand(text, [paths[i] for i in doubtful], max_depth)
+            for i, draft in zip(doubtful, more, strict=True):
+                drafts[i] = merged(drafts[i], draft.signed(name))
+        return drafts
 
 
 class CombinedFactory:
@@ -37,4 +52,44 @@ class CombinedFactory:
 
     def start(self, task: DraftingTask) -> CombinedProposer:
         """A proposer that asks a fresh one of each."""
-        return CombinedProposer([factory.start(task) for factory in self._factories])
+        return CombinedProposer([(f.name, f.start(task)) for f in self._factories])
+
+
+def merged(one: Draft, other: Draft) -> Draft:
+    """Both drafts of one leaf as one: a guess that both make is there once.
+
+    It then counts for what the surer of the two says of it, under that one's name. A guess that was
+    drawn stays one: no other guess joins its siblings, for the target would take it for a draw.
+
+    Args:
+        one: signed, or empty.
+        other: signed, or empty.
+    """
+    if not one.tokens or not other.tokens:
+        return one if one.tokens else other
+    if any(one.drawn_from) or any(other.drawn_from):
+        return other if any(other.drawn_from) else one
+    return _merged_trees(one, other)
+
+
+def _is_sure(draft: Draft) -> bool:
+    return bool(draft.probabilities) and draft.probabilities[0] >= DOUBT
+
+
+def _merged_trees(one: Draft, other: Draft) -> Draft:
+    tokens, parents = list(one.tokens), list(one.parents)
+    claims = list(zip(one.probabilities, one.proposers, strict=True))
+    found = {(parent, token): i for i, (parent, token) in enumerate(zip(parents, tokens))}
+    places = {CONTEXT_END: CONTEXT_END}  # of the other's guesses in the merged draft
+    guesses = zip(other.tokens, other.parents, other.probabilities, other.proposers, strict=True)
+    for i, (token, parent, *claim) in enumerate(guesses):
+        key = places[parent], token
+        places[i] = found.setdefault(key, len(tokens))
+        if places[i] == len(tokens):
+            tokens.append(token)
+            parents.append(key[0])
+            claims.append((claim[0], claim[1]))
+        else:
+            claims[places[i]] = max(claims[places[i]], (claim[0], claim[1]))
+    probabilities, proposers = zip(*claims, strict=True)
+    return Draft(tuple(tokens), tuple(parents), probabilities, proposers)

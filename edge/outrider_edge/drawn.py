@@ -23,9 +23,10 @@ DRAWN_PRIOR: Final = 0.8
 def drawn_draft(
     logits: Logits,
     sampling: SamplingParams,
-    context: Sequence[int],
-    num_prompt_tokens: int,
-    num_draws: int = 1,
+    position: int,
+    prompt: Sequence[int],
+    output: Sequence[int],
+    num_draws: int,
 ) -> Draft:
     """Guesses drawn from the head of the drafter's distribution after the sampling parameters.
 
@@ -33,19 +34,18 @@ def drawn_draft(
     sent rather than others, and the text would not have the target's distribution.
 
     Args:
-        logits: the drafter's, after all of `context`, [vocab].
+        logits: the drafter's, after all tokens before `position`, [vocab].
         sampling: as for the target; with a temperature.
-        context: all tokens so far.
-        num_prompt_tokens: how many of them are the prompt.
-        num_draws: how many guesses at most. A sibling that is only a leaf saves no pass, so it is
-            worth its row only to a verifier whose rows are nearly free.
+        position: where the guesses will stand, counted from the start of the prompt.
+        prompt: its tokens; used by penalties only.
+        output: the tokens after it; used by penalties only.
+        num_draws: how many guesses at most.
     """
-    prompt, output = context[:num_prompt_tokens], context[num_prompt_tokens:]
     num_kept = min(sampling.top_k or NUM_CANDIDATES, NUM_CANDIDATES)
     head = distribution(logits, replace(sampling, top_k=num_kept), prompt, output)
     source = SparseDistribution.quantise(
         head.token_ids.tolist(), head.probabilities(), MAX_DRAFT_WEIGHT
     )
-    tokens = source.draw(sampling.seed, len(context), num_draws)
+    tokens = source.draw(sampling.seed, position, num_draws)
     priors = tuple(DRAWN_PRIOR * (1 - DRAWN_PRIOR) ** i for i in range(len(tokens)))
     return Draft(tokens, (CONTEXT_END,) * len(tokens), priors, (source,) * len(tokens))

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from outrider_edge.cached_tree import CachedTree
 from outrider_edge.drawn import drawn_draft
 from outrider_edge.prefix import common_prefix_length
-from outrider_edge.proposer import Draft, DraftingTask
-from outrider_edge.ranking import Guesses, Ranker
+from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask
+from outrider_edge.ranking import Ranker
 from outrider_edge.row_tree import MAX_ROWS, TEXT_END
 
 Logits = NDArray[np.floating[Any]]
@@ -23,8 +23,9 @@ Logits = NDArray[np.floating[Any]]
 FEED_CHUNK_TOKENS: Final = 128
 """Longer inputs are fed in pieces, so that the memory of one pass stays bounded."""
 
-LONGEST_BRANCH: Final = 32
-"""`propose` takes so many tokens at the end of a context for guesses that may be taken back."""
+WIDTH: Final = 4
+"""So many guesses after each leaf: the target's token is among the first four in 96 of 100 places
+(an int4 copy of SmolLM2-135M), and the session sends only those that are worth it."""
 
 LONGEST_STEM: Final = 16
 """So many tokens of the text that are not cached are computed in one pass with the branches."""
@@ -89,7 +90,7 @@ class DraftModel(Protocol):
 
 
 class LanguageModelProposer:
-    """Drafts one token after each leaf: what the draft model would choose under the sampling.
+    """Drafts one level after each leaf: what the draft model would choose under the sampling.
 
     With a temperature, the draft model's logits meet the same noise as the target's, so that both
     choose the same token with probability at least (1 - TV) / (1 + TV), where TV is the total
@@ -105,50 +106,22 @@ class LanguageModelProposer:
         self._text: list[int] = []  # as it is cached
         self._tree = CachedTree()  # the rows behind it
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        """At most one guess, with its probability under the draft model's own softmax.
-
-        Nothing where the context is longer than the draft model can read, or holds a token that
-        it does not have.
-        """
-        tokens = list(context)
-        text_length = self._text_length(tokens)
-        (logits,) = self._next_logits(tokens[:text_length], [tokens[text_length:]])
-        return Draft() if logits is None else self._guess(logits, tokens)
-
     def expand(
-        self, text: Sequence[int], paths: Sequence[Sequence[int]], count: int
-    ) -> list[Guesses]:
-        """What may follow several leaves of one tree, from one pass over the draft model.
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
+        """What may follow each leaf, from one pass over the draft model: one level, `WIDTH` wide.
 
         What is cached of the text and the paths is not computed again. Guesses whose path disagrees
-        with `text` are forgotten.
-
-        Args:
-            text: the committed tokens, at least one.
-            paths: of each leaf the guesses from the end of the text to it; none for the end itself.
-            count: how many guesses for each leaf are wanted at most.
-
-        Returns:
-            For each path the best guesses; none where it is longer than the draft model can read or
-            the cache can hold besides the paths before it, or has a token that the draft model
-            lacks.
+        with `text` are forgotten. A draft is empty where its path is longer than the draft model
+        can read or the cache can hold besides the paths before it, or has a token that the draft
+        model lacks.
         """
         *before, end = text
         all_logits = self._next_logits(before, [[end, *path] for path in paths])
         return [
-            Guesses() if logits is None else self._rank(logits, text, path, count)
+            Draft() if logits is None else self._draft(logits, text, path)
             for logits, path in zip(all_logits, paths, strict=True)
         ]
-
-    def _text_length(self, tokens: list[int]) -> int:
-        """How much of a context is to be cached as text; its end may be guesses."""
-        last = len(tokens) - 1
-        if not self._text:
-            return last
-        shared = common_prefix_length(self._text, tokens)
-        is_near = len(tokens) - shared <= LONGEST_BRANCH
-        return min(shared if is_near else len(tokens) - LONGEST_BRANCH // 2, last)
 
     def _next_logits(self, text: list[int], branches: Sequence[list[int]]) -> list[Logits | None]:
         """The logits after each branch behind a text, [vocab]; None where it cannot be read.
@@ -250,22 +223,24 @@ class LanguageModelProposer:
         self._sequence.keep(rows, num_text)
         self._tree.keep(rows, num_text)
 
-    def _guess(self, logits: Logits, tokens: list[int]) -> Draft:
-        if self._task.wants_draws:
-            return drawn_draft(logits, self._task.sampling, tokens, self._task.num_prompt_tokens)
-        guesses = self._rank(logits, tokens, (), 1)
-        return Draft.chain(guesses.tokens, guesses.probabilities)
-
-    def _rank(
-        self, logits: Logits, text: Sequence[int], path: Sequence[int], count: int
-    ) -> Guesses:
+    def _draft(self, logits: Logits, text: Sequence[int], path: Sequence[int]) -> Draft:
         position = len(text) + len(path)
-        if not self._task.sampling.has_penalties:  # which alone need to know the tokens
-            return self._ranker.rank(logits, position, (), (), count)
+        prompt, output = self._penalised(text, path)
+        if self._task.wants_draws:
+            return drawn_draft(logits, self._task.sampling, position, prompt, output, WIDTH)
+        guesses = self._ranker.rank(logits, position, prompt, output, WIDTH)
+        siblings = (CONTEXT_END,) * len(guesses.tokens)
+        return Draft(guesses.tokens, siblings, guesses.probabilities)
+
+    def _penalised(
+        self, text: Sequence[int], path: Sequence[int]
+    ) -> tuple[Sequence[int], Sequence[int]]:
+        """The tokens of prompt and output, as far as penalties need to know them."""
+        if not self._task.sampling.has_penalties:
+            return (), ()
         tokens = [*text, *path]
         end = self._task.num_prompt_tokens
-        prompt, output = tokens[:end], tokens[end:]
-        return self._ranker.rank(logits, position, prompt, output, count)
+        return tokens[:end], tokens[end:]
 
 
 class LanguageModelFactory:

@@ -1,30 +1,31 @@
 """What drafts: the protocol of every proposer, and the small tree of guesses that it returns.
 
-A proposer looks at a context (prompt, committed text and a path of guesses) and says what may
-come next. It knows nothing of the network, of the verifier or of the session's tree. Guesses cost
-speed when they are wrong, never correctness, so a proposer may say anything.
+A proposer looks at a text and at leaves of a tree of guesses behind it, and says what may follow
+each. It knows nothing of the network, of the verifier or of the session's tree. Guesses cost speed
+when they are wrong, never correctness, so a proposer may say anything.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from outrider_common.acceptance import AcceptanceMode, SparseDistribution
 from outrider_common.sampling import SamplingParams
 
 CONTEXT_END = -1
-"""The parent index of a guess that directly follows the context."""
+"""The parent index of a guess that directly follows the leaf."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A small tree of guesses hanging from the end of a context. Empty: nothing to say.
+    """A small tree of guesses hanging from a leaf. Empty: nothing to say.
 
     Attributes:
         tokens: the guessed token ids, parents before their children.
         parents: for each token the index of its parent in `tokens`, or `CONTEXT_END`.
         probabilities: for each token the proposer's own estimate, in [0, 1], of the chance that
             the target commits it given that its whole path was committed.
+        proposers: for each token the name of what guessed it. Empty: the factory's own.
         drawn_from: for each token the distribution from which it and its siblings were drawn, in
             this order and without replacement; None where they were not. Empty: none was drawn.
             Only the acceptance mode `rejection` has a use for it. The probability of a drawn guess
@@ -35,6 +36,7 @@ class Draft:
     tokens: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()
     probabilities: tuple[float, ...] = ()
+    proposers: tuple[str, ...] = ()
     drawn_from: tuple[SparseDistribution | None, ...] = ()
 
     def __post_init__(self) -> None:
@@ -42,6 +44,8 @@ class Draft:
             raise ValueError("a draft needs one parent and one probability for each token")
         if any(not CONTEXT_END <= parent < i for i, parent in enumerate(self.parents)):
             raise ValueError("a draft's parents must come before their children")
+        if self.proposers and len(self.proposers) != len(self.tokens):
+            raise ValueError("a draft needs a proposer's name for each token, or none at all")
         if self.drawn_from and len(self.drawn_from) != len(self.tokens):
             raise ValueError("a draft needs a distribution or None for each token, or none at all")
 
@@ -50,6 +54,10 @@ class Draft:
         """A draft without branches: each token follows the one before it."""
         parents = tuple(range(CONTEXT_END, len(tokens) - 1))
         return cls(tuple(tokens), parents, tuple(probabilities))
+
+    def signed(self, proposer: str) -> "Draft":
+        """The same draft, with a name where there is none."""
+        return self if self.proposers else replace(self, proposers=(proposer,) * len(self.tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class DraftingTask:
         sampling: how the target will choose its tokens. With a temperature, the target adds noise
             that is keyed by seed and position; a proposer that adds the same noise agrees with it
             more often (`outrider_common.noise`).
-        num_prompt_tokens: how many tokens at the start of every context are the prompt; the
+        num_prompt_tokens: how many tokens at the start of every text are the prompt; the
             presence and frequency penalties count only what comes after them.
         vocab_size: guesses must be below this.
         acceptance_mode: how the target will judge guesses. In the mode `rejection` it accepts more
@@ -83,18 +91,21 @@ class DraftingTask:
 class Proposer(Protocol):
     """Drafts for one generation. Called from one thread at a time; may block while it computes."""
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        """Guess what follows `context`.
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
+        """Guess what follows several leaves of one tree.
 
-        Successive contexts usually share a long prefix with each other; a proposer that keeps
-        state finds the shared part by comparing.
+        Successive texts usually share a long prefix with each other, and so do paths; a proposer
+        that keeps state finds the shared part by comparing.
 
         Args:
-            context: all tokens so far, at least one; positions 0..len(context)-1.
-            max_tokens: the most guesses that are wanted, at least 1.
+            text: all committed tokens, at least one.
+            paths: of each leaf the guesses from the end of the text to it; none for the end itself.
+            max_depth: guesses deeper than this below their leaf are not wanted; at least 1.
 
         Returns:
-            At most `max_tokens` guesses; none where the proposer has nothing to say.
+            For each path a draft, in the same order; an empty one where there is nothing to say.
         """
         ...
 

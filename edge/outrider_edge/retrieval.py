@@ -112,9 +112,14 @@ class RetrievalProposer:
         self._vocab_size = task.vocab_size
         self._index = index
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
         """A chain of what followed the longest match; nothing where there is none."""
-        self._follow(list(context))
+        return [self._chain([*text, *path], max_depth) for path in paths]
+
+    def _chain(self, context: list[int], max_tokens: int) -> Draft:
+        self._follow(context)
         match = self._index.longest_match()
         if match is None:
             return Draft()

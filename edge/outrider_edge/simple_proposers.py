@@ -16,9 +16,11 @@ _TWIN_PROBABILITY = 0.1
 class NoneProposer:
     """Never has anything to say."""
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        """The empty draft."""
-        return Draft()
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
+        """Empty drafts."""
+        return [Draft()] * len(paths)
 
 
 class NoneFactory:
@@ -42,8 +44,13 @@ class GarbageProposer:
         self._vocab_size = task.vocab_size
         self._random = random.Random(seed)
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        """A random tree of up to `max_tokens` nodes."""
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
+        """Random trees of up to `max_depth` nodes."""
+        return [self._tree([*text, *path], max_depth) for path in paths]
+
+    def _tree(self, context: Sequence[int], max_tokens: int) -> Draft:
         num_tokens = self._random.randint(0, max_tokens)
         branching = self._random.random()
         tokens: list[int] = []

@@ -11,7 +11,7 @@ from outrider_edge.proposer import Draft, DraftingTask
 
 
 class SyntheticProposer:
-    """Drafts one chain of guesses.
+    """Drafts chains of guesses.
 
     Args:
         spec: the target's, and how often it is guessed right.
@@ -22,12 +22,17 @@ class SyntheticProposer:
         self._spec = spec
         self._coin_seed = coin_seed
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        """A chain of `max_tokens` guesses."""
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
+        """A chain of `max_depth` guesses after each leaf."""
+        return [self._chain([*text, *path], max_depth) for path in paths]
+
+    def _chain(self, context: list[int], num_guesses: int) -> Draft:
         text = list(context)
-        for _ in range(max_tokens):
+        for _ in range(num_guesses):
             text.append(guess(self._spec, text, self._coin_seed))
-        return Draft.chain(text[len(context) :], [self._spec.acceptance] * max_tokens)
+        return Draft.chain(text[len(context) :], [self._spec.acceptance] * num_guesses)
 
 
 class SyntheticFactory:
