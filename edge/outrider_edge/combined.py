@@ -79,17 +79,16 @@ def _is_sure(draft: Draft) -> bool:
 def _merged_trees(one: Draft, other: Draft) -> Draft:
     tokens, parents = list(one.tokens), list(one.parents)
     claims = list(zip(one.probabilities, one.proposers, strict=True))
-    found = {(parent, token): i for i, (parent, token) in enumerate(zip(parents, tokens))}
+    known = {place: i for i, place in enumerate(zip(parents, tokens, strict=True))}
     places = {CONTEXT_END: CONTEXT_END}  # of the other's guesses in the merged draft
-    guesses = zip(other.tokens, other.parents, other.probabilities, other.proposers, strict=True)
-    for i, (token, parent, *claim) in enumerate(guesses):
-        key = places[parent], token
-        places[i] = found.setdefault(key, len(tokens))
-        if places[i] == len(tokens):
+    for i, (token, parent) in enumerate(zip(other.tokens, other.parents, strict=True)):
+        claim = other.probabilities[i], other.proposers[i]
+        index = known.setdefault((places[parent], token), len(tokens))
+        if index == len(tokens):
             tokens.append(token)
-            parents.append(key[0])
-            claims.append((claim[0], claim[1]))
-        else:
-            claims[places[i]] = max(claims[places[i]], (claim[0], claim[1]))
+            parents.append(places[parent])
+            claims.append(claim)
+        claims[index] = max(claims[index], claim)
+        places[i] = index
     probabilities, proposers = zip(*claims, strict=True)
     return Draft(tuple(tokens), tuple(parents), probabilities, proposers)

@@ -48,4 +48,5 @@ def drawn_draft(
     )
     tokens = source.draw(sampling.seed, position, num_draws)
     priors = tuple(DRAWN_PRIOR * (1 - DRAWN_PRIOR) ** i for i in range(len(tokens)))
-    return Draft(tokens, (CONTEXT_END,) * len(tokens), priors, (source,) * len(tokens))
+    siblings = (CONTEXT_END,) * len(tokens)
+    return Draft(tokens, siblings, priors, drawn_from=(source,) * len(tokens))

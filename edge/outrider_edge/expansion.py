@@ -1,9 +1,11 @@
-"""Where the next draft step is worth most, and whether it is worth anything.
+"""Where the next run of the drafter is worth most, what it should cover, and what is worth sending.
 
-Pure: outlooks in, a figure out. Knows nothing of trees, of proposers, or of how chances are
+Pure: outlooks in, figures out. Knows nothing of trees, of proposers, or of how chances are
 estimated.
 """
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +16,14 @@ LEAST_GAIN: Final = 0.02
 
 HORIZON: Final = 32
 """So many steps are looked ahead."""
+
+MAX_LEAVES: Final = 8
+"""The most leaves that one run expands: what a drafter computes of more is rarely of use."""
+
+_CERTAIN: Final = 0.99
+"""What arrives with at least this chance does not arrive much better later."""
+
+_MOST_HOPE: Final = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,45 @@ def gain_per_step(
             break
         in_time = forecast.chance(start_s, forecast.arrival_of_step_s(step, room))
         start_s = forecast.next_start_s(start_s, in_time)
-        total += in_time * (probability - price)
+        gain = in_time * (probability - price)
+        total += gain
         best = max(best, total / step)
+        if gain < best and in_time > _CERTAIN:  # later steps give less and less
+            break
     return best
+
+
+def num_leaves(gains: Sequence[float], share: float) -> int:
+    """How many of some leaves a run should expand so that it gives most for its time.
+
+    A run over m leaves takes 1 + (m - 1) `share` times as long as one over a single leaf: weights
+    are read once.
+
+    Args:
+        gains: what a step from each leaf gives, falling.
+        share: what one more leaf adds to the time of a run over one.
+    """
+    total, best, count = 0.0, 0.0, 0
+    for number, gain in enumerate(gains[:MAX_LEAVES], start=1):
+        total += gain
+        rate = total / (1 + (number - 1) * share)
+        if rate <= best:
+            break
+        best, count = rate, number
+    return count
+
+
+def num_likelier(value: float, leaves: Iterable[float], hope: float) -> int:
+    """How many nodes that are still to be drafted are likelier to be committed than a given one.
+
+    From a leaf of probability P, good guesses have the probabilities P h, P h^2, ...: those above
+    `value` are the first log(value / P) / log(h) of them.
+
+    Args:
+        value: the chance that the node is committed, above 0.
+        leaves: the same of the leaves that are still to be expanded.
+        hope: h, the chance of a good guess.
+    """
+    per_step = math.log(min(hope, _MOST_HOPE)) if hope > 0 else -math.inf
+    likelier = (leaf for leaf in leaves if leaf > value)
+    return sum(int(math.log(value / leaf) / per_step) for leaf in likelier)

@@ -7,7 +7,7 @@ turned to text as they come. Knows nothing of gRPC, models or terminals: they ar
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
@@ -29,7 +29,7 @@ from outrider_edge.calibration import Calibration
 from outrider_edge.estimators import Estimators
 from outrider_edge.link import SessionLink, VerifierLink
 from outrider_edge.proposer import Draft, Proposer
-from outrider_edge.session import DraftPoint, EdgeSession
+from outrider_edge.session import DraftRun, EdgeSession
 from outrider_edge.statistics import StatsCollector
 from outrider_edge.streaming_text import IncrementalDetokenizer, StopMatcher
 
@@ -244,34 +244,41 @@ class Generation:
             log.event(_logger, "drafter_failed", level=logging.ERROR, error=error)
 
     async def _draft(self, session: EdgeSession) -> None:
-        """Draft from the best leaf while there is one; then wait for the tree to change."""
+        """Draft from the best leaves while there are some; then wait for the tree to change."""
         while True:
             self._room.clear()
-            point = session.next_point()
-            if point is None:
+            run = session.next_run()
+            self._wake_sender(session)
+            if run is None:
                 await self._room.wait()
                 continue
-            draft = await self._propose(point)
-            if session.add(point, draft, self._proposer_name):
-                self._drafted.set()
+            drafts = await self._expand(run)
+            session.add(run, drafts, self._proposer_name)
+            self._wake_sender(session)
 
-    async def _propose(self, point: DraftPoint) -> Draft:
+    def _wake_sender(self, session: EdgeSession) -> None:
+        if session.has_unsent:
+            self._drafted.set()
+
+    async def _expand(self, run: DraftRun) -> list[Draft]:
         loop = asyncio.get_running_loop()
         began = time.perf_counter()
-        draft = await loop.run_in_executor(
-            self._executor, self._proposer.propose, point.context, point.max_tokens
+        drafts = await loop.run_in_executor(
+            self._executor, self._proposer.expand, run.text, run.paths, run.max_depth
         )
-        self._note_draft(len(point.context), time.perf_counter() - began, len(draft.tokens))
-        return draft
+        self._note_run(run, time.perf_counter() - began, drafts)
+        return drafts
 
-    def _note_draft(self, num_read: int, seconds: float, num_nodes: int) -> None:
-        """Tell the estimators what a draft took.
+    def _note_run(self, run: DraftRun, seconds: float, drafts: Sequence[Draft]) -> None:
+        """Tell the estimators what a run took.
 
         One before which the proposer had much to read, such as the prompt, or what was written
         while it rested, says nothing of the next.
         """
+        num_read = len(run.text) + len(run.points[0].path)
         if num_read - self._num_read <= MAX_STEADY_TOKENS:
-            self._estimators.drafted(seconds, num_nodes)
+            num_levels = max(draft.depth for draft in drafts)
+            self._estimators.drafted(seconds, len(run.points), num_levels)
         self._num_read = num_read
 
     async def _send(self, stream: SessionLink, session: EdgeSession) -> None:
@@ -307,6 +314,7 @@ class Generation:
     def _take(self, commit: Commit, session: EdgeSession) -> None:
         self._stats.committed(commit)
         records = session.receive(commit)
+        self._wake_sender(session)
         for i, record in enumerate(records, start=1):
             is_last = commit.finish_reason is not None and i == len(records)
             self._answer.add(record, is_last=is_last)

@@ -55,6 +55,14 @@ class Draft:
         parents = tuple(range(CONTEXT_END, len(tokens) - 1))
         return cls(tuple(tokens), parents, tuple(probabilities))
 
+    @property
+    def depth(self) -> int:
+        """How many guesses follow one another on its longest path."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(1 if parent == CONTEXT_END else depths[parent] + 1)
+        return max(depths, default=0)
+
     def signed(self, proposer: str) -> "Draft":
         """The same draft, with a name where there is none."""
         return self if self.proposers else replace(self, proposers=(proposer,) * len(self.tokens))
