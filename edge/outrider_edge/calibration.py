@@ -22,6 +22,8 @@ _MEMORY_GUESSES: Final = 1024.0
 _PRIOR_GUESSES: Final = 4.0
 """What is known of the more general kind counts as much as so many guesses at each knot."""
 
+_SHARE_LEFT_IN_DOUBT: Final = 0.5
+
 _DEPTH_ENDS: Final = (1, 2, 4, 8)
 """The last depth of each class but the last."""
 
@@ -122,6 +124,13 @@ class Calibration:
             table.add(place, is_committed, self._share_kept)
         self._curves = {k: c for k, c in self._curves.items() if k[0] != kind.family}
 
+    def doubt(self, regime: str) -> None:
+        """Half of what is known of a regime is forgotten: it is old, and may no longer hold."""
+        for key, table in self._tables.items():
+            if key[0].endswith(regime):
+                table.fade(_SHARE_LEFT_IN_DOUBT)
+        self._curves.clear()
+
     def to_json(self) -> str:
         """Everything that was learned, as JSON."""
         tables = [
@@ -172,11 +181,14 @@ class _Table:
 
     def add(self, place: tuple[int, float], is_committed: bool, share_kept: float) -> None:
         left, share = place
-        self.weights = [weight * share_kept for weight in self.weights]
-        self.hits = [hit * share_kept for hit in self.hits]
+        self.fade(share_kept)
         for knot, part in ((left, 1 - share), (left + 1, share)):
             self.weights[knot] += part
             self.hits[knot] += part * is_committed
+
+    def fade(self, share: float) -> None:
+        self.weights = [weight * share for weight in self.weights]
+        self.hits = [hit * share for hit in self.hits]
 
     def posterior(self, prior: Sequence[float]) -> list[float]:
         return [

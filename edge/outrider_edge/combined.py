@@ -1,4 +1,4 @@
-"""Several proposers in a row: the cheap ones first, the next where those before are silent or doubt.
+"""Several proposers in a row: the cheap ones first, the next where those before are in doubt.
 
 What they guess of one leaf becomes one draft without duplicates. Knows nothing of how the proposers
 work.

@@ -111,7 +111,7 @@ class GuessTree:
         for candidate in guesses:
             child = place.children.get(candidate.guess.token)
             if child is None:
-                merge(self._reserve.setdefault(place, []), [candidate])
+                merge(self._reserve.setdefault(place, []), candidate)
             else:
                 fates += self.offer(child, candidate.below) if candidate.below else []
         return fates
@@ -205,7 +205,7 @@ class GuessTree:
         """
         fates: list[Fate] = []
         node: TreeNode | None = self._tree.frontier
-        waiting = self._reserve.get(node, [])
+        waiting = self._reserve.get(self._tree.frontier, [])
         for token in tokens:
             children = node.children.values() if node is not None else ()
             fates += [Fate(self._hung[c.ids[0]].guess, c.token == token) for c in children]

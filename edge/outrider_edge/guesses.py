@@ -4,7 +4,6 @@ Knows how a draft becomes calibrated guesses; nothing of the session's tree or o
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from outrider_common.acceptance import SparseDistribution
@@ -52,33 +51,34 @@ def candidates(
         regime: how they are made and judged; see `GuessKind`.
         proposer: the name of what drafted them, where the draft does not say.
     """
-    signed = draft.signed(proposer)
+    names = draft.signed(proposer).proposers
     sources = draft.drawn_from or (None,) * len(draft.tokens)
     ranks: Counter[tuple[int, str]] = Counter()  # of the next child, by parent and proposer
     depths = {CONTEXT_END: depth}
-    below: dict[int, list[Candidate]] = {CONTEXT_END: []}
-    for i, (token, parent, own, name) in enumerate(
-        zip(draft.tokens, draft.parents, draft.probabilities, signed.proposers, strict=True)
-    ):
+    places: dict[int, list[Candidate]] = {CONTEXT_END: []}  # what hangs from each guess
+    for i, (token, parent) in enumerate(zip(draft.tokens, draft.parents, strict=True)):
         depths[i] = depths[parent] + 1
         # Draws are of one kind: an earlier one must never be worth less than a later one, or the
         # later one could be sent alone, as if it had been drawn first.
-        rank = 0 if sources[i] is not None else ranks[parent, name]
-        ranks[parent, name] += 1
-        kind = GuessKind(name, rank, depths[i], regime)
+        rank = 0 if sources[i] is not None else ranks[parent, names[i]]
+        ranks[parent, names[i]] += 1
+        kind = GuessKind(names[i], rank, depths[i], regime)
+        own = draft.probabilities[i]
         guess = Guess(token, kind, own, calibration.chance(kind, own), sources[i])
-        below[i] = []
-        below[parent].append(Candidate(guess, below[i]))
-    return below[CONTEXT_END]
+        places[i] = merge(places[parent], Candidate(guess, [])).below
+    return places[CONTEXT_END]
 
 
-def merge(into: list[Candidate], more: Iterable[Candidate]) -> None:
-    """Add candidates for one place; those that are there already only get what hangs from them."""
-    known = {candidate.guess.token: candidate for candidate in into}
-    for candidate in more:
-        twin = known.get(candidate.guess.token)
-        if twin is None:
-            known[candidate.guess.token] = candidate
-            into.append(candidate)
-        else:
-            merge(twin.below, candidate.below)
+def merge(into: list[Candidate], candidate: Candidate) -> Candidate:
+    """Add a candidate for one place, or what hangs from it to its twin there.
+
+    Returns:
+        The one that is there.
+    """
+    for twin in into:
+        if twin.guess.token == candidate.guess.token:
+            for below in candidate.below:
+                merge(twin.below, below)
+            return twin
+    into.append(candidate)
+    return candidate

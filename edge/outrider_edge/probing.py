@@ -15,7 +15,7 @@ CALLS_PER_PROBE: Final = 4
 
 
 class Probing:
-    """Exponential back-off between probes, bounded; drafting that pays starts it anew.
+    """Exponential back-off between probes, bounded; drafting that goes on paying starts it anew.
 
     A drafter that never pays is asked `CALLS_PER_PROBE` times in `LONGEST_REST` positions in the
     end, under one call in a hundred positions.
@@ -24,6 +24,7 @@ class Probing:
     def __init__(self) -> None:
         self._rest = FIRST_REST
         self._next_at: int | None = None  # None: drafting pays
+        self._pays_since = 0
         self._calls_left = 0
         self._num_rests = 0
         self._num_probes = 0
@@ -43,9 +44,16 @@ class Probing:
         """Whether a probe has begun and has calls left."""
         return self._calls_left > 0
 
-    def pays(self) -> None:
-        """Drafting is estimated to pay."""
-        self._rest, self._next_at, self._calls_left = FIRST_REST, None, 0
+    def pays(self, position: int) -> None:
+        """Drafting is estimated to pay.
+
+        Args:
+            position: the last committed one.
+        """
+        if self._next_at is not None:
+            self._next_at, self._calls_left, self._pays_since = None, 0, position
+        elif position - self._pays_since >= FIRST_REST:
+            self._rest = FIRST_REST
 
     def may_ask(self, position: int) -> bool:
         """Drafting is estimated not to pay: whether to ask the proposer all the same.

@@ -152,7 +152,7 @@ class EdgeSession:
         ranked = self._ranked_leaves(estimates)
         gains = [gain for gain, _ in ranked if gain >= LEAST_GAIN]
         if gains:
-            self._probing.pays()
+            self._probing.pays(self._tree.frontier.position)
             count = min(num_leaves(gains, estimates.leaf_share), self._room)
         elif ranked and self._may_probe():
             count = 1
@@ -287,7 +287,11 @@ class EdgeSession:
         """
         if self._tree.num_outstanding and not self._probing.is_probing:
             return False
-        return self._probing.may_ask(self._tree.frontier.position)
+        num_probes = self._probing.num_probes
+        may_ask = self._probing.may_ask(self._tree.frontier.position)
+        if self._probing.num_probes > num_probes:
+            self._calibration.doubt(self._regime)
+        return may_ask
 
     # --- inside: what is worth sending ----------------------------------------------------------
 

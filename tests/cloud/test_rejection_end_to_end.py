@@ -11,6 +11,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from outrider_common.sampling import SamplingParams, distribution
 from outrider_common.tree import DraftNode
 from outrider_common.wire import decode_extend, encode_extend
 from outrider_edge.drawn import drawn_draft
+from outrider_edge.language_model import WIDTH
 from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask, Proposer
 from outrider_edge.session import EdgeSession
 from outrider_edge.simple_proposers import GarbageProposer, NoneProposer
@@ -59,37 +61,45 @@ class Drawing:
     """What a language model does in the mode `rejection`, with several draws for each parent."""
 
     task: DraftingTask
-    num_draws: int = 2
+    num_draws: ClassVar[int] = 2
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        return drawn_draft(
-            drafters_logits(context),
-            self.task.sampling,
-            context,
-            self.task.num_prompt_tokens,
-            min(self.num_draws, max_tokens),
-        )
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
+        return [self.draft([*text, *path]) for path in paths]
+
+    def draft(self, context: list[int]) -> Draft:
+        logits, sampling = drafters_logits(context), self.task.sampling
+        prompt = context[: self.task.num_prompt_tokens]
+        output = context[self.task.num_prompt_tokens :]
+        return drawn_draft(logits, sampling, len(context), prompt, output, self.num_draws)
 
 
 class DrawingOnce(Drawing):
-    """As the product does it."""
+    """One draw for each parent: a chain."""
 
     num_draws = 1
+
+
+class DrawingAsTheProduct(Drawing):
+    """As many draws as the language model makes."""
+
+    num_draws = WIDTH
 
 
 class GuessingAllOf(Drawing):
     """Deterministic guesses beside each other, as retrieval has them: nothing is drawn."""
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        best = np.argsort(-drafters_logits(context))[: min(3, max_tokens)].tolist()
+    def draft(self, context: list[int]) -> Draft:
+        best = np.argsort(-drafters_logits(context))[:3].tolist()
         return Draft(tuple(best), (CONTEXT_END,) * len(best), (0.5,) * len(best))
 
 
-class Picking(Drawing):
+class Picking(DrawingOnce):
     """A fault: it takes the likeliest token instead of drawing one."""
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        draft = super().propose(context, 1)
+    def draft(self, context: list[int]) -> Draft:
+        draft = super().draft(context)
         source = draft.drawn_from[0]
         assert source is not None
         return replace(draft, tokens=(source.token_ids[int(np.argmax(source.weights))],))
@@ -98,8 +108,8 @@ class Picking(Drawing):
 class SayingAnother(Drawing):
     """A fault: it does not draw from what it sends."""
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        draft = super().propose(context, max_tokens)
+    def draft(self, context: list[int]) -> Draft:
+        draft = super().draft(context)
         source = draft.drawn_from[0]
         assert source is not None
         flat = replace(source, weights=(1,) * len(source.weights))
@@ -109,12 +119,11 @@ class SayingAnother(Drawing):
 class OutsideItsSupport(Drawing):
     """Hostile: sends tokens that could not have been drawn from what it sends."""
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+    def draft(self, context: list[int]) -> Draft:
         source = SparseDistribution((int(logits_after(context).argmin()),), (1,))
-        best = np.argsort(-logits_after(context))[: min(2, max_tokens)].tolist()
-        return Draft(
-            tuple(best), (CONTEXT_END,) * len(best), (0.5,) * len(best), (source,) * len(best)
-        )
+        best = np.argsort(-logits_after(context))[:2].tolist()
+        siblings = (CONTEXT_END,) * len(best)
+        return Draft(tuple(best), siblings, (0.5,) * len(best), drawn_from=(source,) * len(best))
 
 
 def without_distributions(nodes: list[DraftNode]) -> list[DraftNode]:
@@ -199,10 +208,10 @@ class Pair:
         return tuple(self.edge.tree.tokens[len(PROMPT) :])
 
     def draft(self) -> None:
-        point = self.edge.next_point()
-        if point is not None:
-            draft = self.proposer.propose(point.context, point.max_tokens)
-            self.edge.add(point, draft, "test")
+        run = self.edge.next_run()
+        if run is not None:
+            drafts = self.proposer.expand(run.text, run.paths, run.max_depth)
+            self.edge.add(run, drafts, "test")
 
     def send(self) -> None:
         nodes = self.outbox(self.edge.take_unsent())
@@ -285,11 +294,12 @@ def p_value(counts: Counter[tuple[int, ...]]) -> float:
     [
         Drawing,
         DrawingOnce,
+        DrawingAsTheProduct,
         GuessingAllOf,
         lambda task: GarbageProposer(task, seed=task.sampling.seed),
         lambda task: NoneProposer(),
     ],
-    ids=["two draws", "one draw", "guesses that were not drawn", "garbage", "none"],
+    ids=["two draws", "one draw", "as many as the product", "guesses that were not drawn", "garbage", "none"],
 )
 def test_the_text_has_the_targets_distribution(make: Callable[[DraftingTask], Proposer]) -> None:
     assert p_value(decode(make).counts) > P_LIMIT

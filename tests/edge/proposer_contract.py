@@ -4,6 +4,7 @@ A test module subclasses `ProposerContract` and gives it factories in a fixture 
 test calls the proposer through the protocol alone.
 """
 
+import itertools
 from collections.abc import Sequence
 
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,8 @@ VOCAB_SIZE = 24
 
 TOKENS = st.integers(0, VOCAB_SIZE - 1)
 CONTEXTS = st.lists(TOKENS, min_size=1, max_size=40)
-CALLS = st.lists(st.tuples(CONTEXTS, st.integers(1, 9)), min_size=1, max_size=6)
+PATHS = st.lists(st.lists(TOKENS, max_size=4).map(tuple), min_size=1, max_size=3)
+CALLS = st.lists(st.tuples(CONTEXTS, PATHS, st.integers(1, 9)), min_size=1, max_size=6)
 TASKS = st.builds(
     DraftingTask,
     sampling=st.sampled_from(
@@ -36,9 +38,18 @@ for_any_calls = settings(
 )
 
 
-def drafts_of(proposer: Proposer, calls: Sequence[tuple[list[int], int]]) -> list[Draft]:
+Call = tuple[list[int], list[tuple[int, ...]], int]
+
+
+def drafts_of(proposer: Proposer, calls: Sequence[Call]) -> list[list[Draft]]:
     """The drafts of a series of calls."""
-    return [proposer.propose(context, max_tokens) for context, max_tokens in calls]
+    return [proposer.expand(text, paths, max_depth) for text, paths, max_depth in calls]
+
+
+def draft_alone(proposer: Proposer, context: Sequence[int], max_depth: int) -> Draft:
+    """What a proposer says of the end of a text."""
+    (draft,) = proposer.expand(context, [()], max_depth)
+    return draft
 
 
 class ProposerContract:
@@ -46,58 +57,64 @@ class ProposerContract:
 
     @given(task=TASKS, calls=CALLS)
     @for_any_calls
-    def test_it_never_drafts_more_than_was_asked_for(
-        self, factory: ProposerFactory, task: DraftingTask, calls: list[tuple[list[int], int]]
+    def test_each_leaf_gets_a_draft_and_none_is_deeper_than_was_asked_for(
+        self, factory: ProposerFactory, task: DraftingTask, calls: list[Call]
     ) -> None:
-        drafts = drafts_of(factory.start(task), calls)
-        assert all(len(d.tokens) <= n for d, (_, n) in zip(drafts, calls, strict=True))
+        for drafts, (_, paths, max_depth) in zip(
+            drafts_of(factory.start(task), calls), calls, strict=True
+        ):
+            assert len(drafts) == len(paths)
+            assert all(draft.depth <= max_depth for draft in drafts)
 
     @given(task=TASKS, calls=CALLS)
     @for_any_calls
     def test_every_guess_is_a_token_of_the_target_with_a_probability(
-        self, factory: ProposerFactory, task: DraftingTask, calls: list[tuple[list[int], int]]
+        self, factory: ProposerFactory, task: DraftingTask, calls: list[Call]
     ) -> None:
-        for draft in drafts_of(factory.start(task), calls):
+        for draft in itertools.chain(*drafts_of(factory.start(task), calls)):
             assert all(0 <= token < task.vocab_size for token in draft.tokens)
             assert all(0.0 <= p <= 1.0 for p in draft.probabilities)
 
     @given(task=TASKS, context=st.lists(st.integers(0, 10**9), min_size=1, max_size=600))
     @for_any_calls
-    def test_it_survives_contexts_that_are_long_or_hold_unknown_tokens(
+    def test_it_survives_texts_that_are_long_or_hold_unknown_tokens(
         self, factory: ProposerFactory, task: DraftingTask, context: list[int]
     ) -> None:
-        draft = factory.start(task).propose(context, 5)
-        assert all(0 <= token < task.vocab_size for token in draft.tokens)
+        middle = len(context) // 2 + 1
+        drafts = factory.start(task).expand(context[:middle], [context[middle:], ()], 5)
+        for draft in drafts:
+            assert all(0 <= token < task.vocab_size for token in draft.tokens)
 
     @given(task=TASKS, calls=CALLS)
     @for_any_calls
     def test_the_same_calls_give_the_same_drafts(
-        self, factory: ProposerFactory, task: DraftingTask, calls: list[tuple[list[int], int]]
+        self, factory: ProposerFactory, task: DraftingTask, calls: list[Call]
     ) -> None:
         assert drafts_of(factory.start(task), calls) == drafts_of(factory.start(task), calls)
 
-    @given(task=TASKS, context=CONTEXTS)
+    @given(task=TASKS, text=CONTEXTS, path=st.lists(TOKENS, max_size=4))
     @for_any_calls
-    def test_it_takes_any_sequence_and_leaves_it_as_it_is(
-        self, factory: ProposerFactory, task: DraftingTask, context: list[int]
+    def test_it_takes_any_sequences_and_leaves_them_as_they_are(
+        self, factory: ProposerFactory, task: DraftingTask, text: list[int], path: list[int]
     ) -> None:
-        before = tuple(context)
-        assert factory.start(task).propose(context, 4) == factory.start(task).propose(before, 4)
-        assert tuple(context) == before
+        frozen = tuple(text), [tuple(path)]
+        drafts = factory.start(task).expand(text, [path], 4)
+        assert drafts == factory.start(task).expand(*frozen, 4)
+        assert (tuple(text), [tuple(path)]) == frozen
 
     @given(task=TASKS, calls=CALLS)
     @for_any_calls
     def test_generations_do_not_disturb_each_other(
-        self, factory: ProposerFactory, task: DraftingTask, calls: list[tuple[list[int], int]]
+        self, factory: ProposerFactory, task: DraftingTask, calls: list[Call]
     ) -> None:
         alone = drafts_of(factory.start(task), calls)
         one, other = factory.start(task), factory.start(task)
-        pairs = [(one.propose(c, n), other.propose(c[::-1], n)) for c, n in calls]
-        assert [draft for draft, _ in pairs] == alone
+        pairs = [(one.expand(t, p, n), other.expand(t[::-1], p, n)) for t, p, n in calls]
+        assert [drafts for drafts, _ in pairs] == alone
 
 
 class FaithfulProposerContract(ProposerContract):
-    """Holds for every proposer whose draft depends on the context alone, not on earlier calls."""
+    """Holds for every proposer whose drafts depend on what precedes them alone."""
 
     @given(
         task=TASKS,
@@ -105,7 +122,7 @@ class FaithfulProposerContract(ProposerContract):
         tails=st.lists(st.lists(TOKENS, max_size=6), min_size=1, max_size=6),
     )
     @for_any_calls
-    def test_a_context_that_rolls_back_or_branches_is_followed(
+    def test_a_text_that_rolls_back_or_branches_is_followed(
         self,
         factory: ProposerFactory,
         task: DraftingTask,
@@ -115,12 +132,15 @@ class FaithfulProposerContract(ProposerContract):
         contexts = [stem + tail for tail in tails]
         kept = factory.start(task)
         for context in [*contexts, stem[: len(stem) // 2 + 1], *contexts]:
-            assert kept.propose(context, 4) == factory.start(task).propose(context, 4)
+            assert draft_alone(kept, context, 4) == draft_alone(factory.start(task), context, 4)
 
     @given(task=TASKS, calls=CALLS)
     @for_any_calls
-    def test_contexts_with_nothing_in_common_are_followed(
-        self, factory: ProposerFactory, task: DraftingTask, calls: list[tuple[list[int], int]]
+    def test_a_leaf_is_drafted_from_as_if_its_path_were_text(
+        self, factory: ProposerFactory, task: DraftingTask, calls: list[Call]
     ) -> None:
-        fresh = [factory.start(task).propose(context, n) for context, n in calls]
+        fresh = [
+            [draft_alone(factory.start(task), [*text, *path], n) for path in paths]
+            for text, paths, n in calls
+        ]
         assert drafts_of(factory.start(task), calls) == fresh

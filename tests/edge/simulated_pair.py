@@ -10,7 +10,7 @@ from outrider_common.messages import Commit
 from outrider_common.tree import SpeculationTree, TreeNode
 from outrider_edge.estimators import Estimators
 from outrider_edge.proposer import Draft
-from outrider_edge.session import DraftPoint, EdgeSession
+from outrider_edge.session import DraftRun, EdgeSession
 
 VOCAB_SIZE = 1000
 
@@ -31,6 +31,7 @@ class World:
     row_s: float = 0.0
     acceptance: Callable[[float], float] = lambda p: p
     own_probability: Callable[[random.Random], float] = lambda coins: coins.random() ** 0.3
+    leaf_share: float = 0.3
     credit: int | None = None
     price: float = 0.0
     is_better_from: int = 10**9
@@ -80,6 +81,7 @@ class SimulatedPair:
 
     def run(self) -> Outcome:
         """All tokens."""
+        self.estimators.opened(self.world.round_trip_s)
         self.begin_pass()
         self.ask()
         while self.edge.tree.num_committed < len(self.text):
@@ -94,25 +96,31 @@ class SimulatedPair:
     # --- the edge -----------------------------------------------------------------------------
 
     def ask(self) -> None:
-        point = None if self.is_drafting else self.edge.next_point()
-        if point is not None:
+        run = None if self.is_drafting else self.edge.next_run()
+        if run is not None:
             self.is_drafting = True
             self.outcome.num_calls += 1
             self.outcome.asked_at.append(self.edge.tree.num_committed)
-            self.after(self.world.draft_s, lambda: self.answer(point))
+            share = self.world.leaf_share * (len(run.points) - 1)
+            seconds = self.world.draft_s * (1 + share)
+            self.after(seconds, lambda: self.answer(run, seconds))
+        self.send()
 
-    def answer(self, point: DraftPoint) -> None:
+    def answer(self, run: DraftRun, seconds: float) -> None:
         self.is_drafting = False
-        self.estimators.drafted(self.world.draft_s, 1)
-        self.edge.add(point, self.guess(point), "simulated")
+        self.estimators.drafted(seconds, len(run.points), 1)
+        drafts = [self.guess([*run.text, *path]) for path in run.paths]
+        self.edge.add(run, drafts, "simulated")
+        self.ask()
+
+    def send(self) -> None:
         nodes = self.edge.take_unsent()
         self.outcome.num_sent += len(nodes)
         self.after(self.world.round_trip_s / 2, lambda: self.cloud.extend(nodes))
-        self.ask()
 
-    def guess(self, point: DraftPoint) -> Draft:
-        position = len(point.context)
-        on_track = list(point.context) == self.text[:position]
+    def guess(self, context: list[int]) -> Draft:
+        position = len(context)
+        on_track = context == self.text[:position]
         is_right = self.is_right[position] or position >= self.world.is_better_from
         token = self.text[position] if on_track and is_right else VOCAB_SIZE
         return Draft.chain([token], [self.own[position]])

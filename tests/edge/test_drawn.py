@@ -12,7 +12,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from outrider_common.acceptance import AcceptanceMode, SparseDistribution
 from outrider_common.sampling import SamplingParams, distribution
 from outrider_edge.drawn import DRAWN_PRIOR, NUM_CANDIDATES, drawn_draft
-from outrider_edge.language_model import LanguageModelProposer
+from outrider_edge.language_model import WIDTH, LanguageModelProposer
 from outrider_edge.proposer import Draft, DraftingTask
 
 VOCAB_SIZE = 40
@@ -40,7 +40,7 @@ def test_what_is_drawn_can_be_sent_and_was_possible(
     seed: int, model: int, num_draws: int, temperature: float, top_k: int, context: list[int]
 ) -> None:
     params = SamplingParams(temperature=temperature, top_k=top_k, seed=seed)
-    draft = drawn_draft(logits_of(model), params, context, 1, num_draws)
+    draft = drawn_draft(logits_of(model), params, len(context), context[:1], context[1:], num_draws)
     source = source_of(draft)
     assert source.fits_the_wire
     assert len(source.token_ids) <= min(NUM_CANDIDATES, top_k or VOCAB_SIZE)
@@ -53,7 +53,7 @@ def test_what_is_drawn_can_be_sent_and_was_possible(
 def test_draws_have_the_probabilities_that_are_sent() -> None:
     logits = logits_of(1)
     drafts = [
-        drawn_draft(logits, SamplingParams(temperature=2.0, seed=seed), [1, 2], 1)
+        drawn_draft(logits, SamplingParams(temperature=2.0, seed=seed), 2, (), (), 1)
         for seed in range(3000)
     ]
     (source,) = {source_of(draft) for draft in drafts}
@@ -69,7 +69,7 @@ def test_draws_have_the_probabilities_that_are_sent() -> None:
 
 def test_what_is_sent_is_the_head_of_the_drafters_distribution_to_a_255th() -> None:
     params = SamplingParams(temperature=2.0)
-    source = source_of(drawn_draft(logits_of(3), params, [1], 1))
+    source = source_of(drawn_draft(logits_of(3), params, 1, (), (), 1))
     own = distribution(logits_of(3), params, [1], []).probabilities()
     head = np.sort(own)[-NUM_CANDIDATES:] / np.sort(own)[-NUM_CANDIDATES:].sum()
     sent = np.zeros(NUM_CANDIDATES)
@@ -79,7 +79,7 @@ def test_what_is_sent_is_the_head_of_the_drafters_distribution_to_a_255th() -> N
 
 def test_the_probability_says_nothing_of_the_token() -> None:
     drafts = [
-        drawn_draft(logits_of(1), SamplingParams(temperature=2.0, seed=seed), [1, 2], 1)
+        drawn_draft(logits_of(1), SamplingParams(temperature=2.0, seed=seed), 2, (), (), 1)
         for seed in range(20)
     ]
     assert len({draft.tokens for draft in drafts}) > 1
@@ -100,6 +100,6 @@ def test_the_language_model_draws_where_that_is_of_use(
     mode: AcceptanceMode, temperature: float, is_drawn: bool
 ) -> None:
     task = DraftingTask(SamplingParams(temperature=temperature), 2, VOCAB_SIZE, mode)
-    draft = LanguageModelProposer(task, FakeDraftModel(VOCAB_SIZE)).propose([1, 2, 3], 4)
+    (draft,) = LanguageModelProposer(task, FakeDraftModel(VOCAB_SIZE)).expand([1, 2, 3], [()], 4)
     assert bool(draft.drawn_from) is is_drawn
-    assert len(draft.tokens) == 1
+    assert len(draft.tokens) == WIDTH

@@ -73,7 +73,7 @@ def test_a_freeze_moves_no_estimate() -> None:
         estimators.opened(0.1 * slow)
         estimators.passed(0.05 * slow, 0.01 * slow)
         estimators.waited(0.06 * slow)
-        estimators.drafted(0.02 * slow, 2)
+        estimators.drafted(0.02 * slow, 1, 2)
     estimates = estimators.estimates()
     assert estimates.round_trip_s == 0.1
     assert (estimates.pass_s, estimates.queue_s, estimates.interval_s) == (0.05, 0.01, 0.06)
@@ -136,5 +136,5 @@ def test_hope_is_lost_where_proposers_are_silent_or_wrong() -> None:
 
 def test_a_silent_answer_takes_its_time_too() -> None:
     estimators = Estimators()
-    estimators.drafted(0.03, 0)
+    estimators.drafted(0.03, 1, 0)
     assert estimators.estimates().draft_s == 0.03

@@ -41,18 +41,27 @@ class Oracle:
         self.text = [*PROMPT, *answer]
         self.at_a_time = at_a_time
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        tokens = self.text[len(context) : len(context) + min(self.at_a_time, max_tokens)]
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
+        return [self.draft(len(text) + len(path), max_depth) for path in paths]
+
+    def draft(self, start: int, max_depth: int) -> Draft:
+        tokens = self.text[start : start + min(self.at_a_time, max_depth)]
         return Draft.chain(tokens, [0.9] * len(tokens))
 
 
 class Silent:
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-        return Draft()
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
+        return [Draft() for _ in paths]
 
 
 class Broken:
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
         raise RuntimeError("the model runtime fell over")
 
 
@@ -155,8 +164,8 @@ async def test_a_proposer_is_asked_again_after_it_was_silent(
     executor: ThreadPoolExecutor,
 ) -> None:
     class LateOracle(Oracle):
-        def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
-            return Draft() if len(context) < 10 else super().propose(context, max_tokens)
+        def draft(self, start: int, max_depth: int) -> Draft:
+            return Draft() if start < 10 else super().draft(start, max_depth)
 
     result = await generate(executor, FakeLink(ANSWER), LateOracle())
     assert result.stats.num_accepted_tokens > 0
@@ -168,9 +177,11 @@ async def test_a_slow_drafter_does_not_hold_up_the_answer(executor: ThreadPoolEx
     loop = asyncio.get_running_loop()
 
     class Stuck:
-        def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+        def expand(
+            self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+        ) -> list[Draft]:
             asyncio.run_coroutine_threadsafe(done.wait(), loop).result(timeout=30)
-            return Draft()
+            return [Draft() for _ in paths]
 
     result = await generate(executor, link, Stuck())
     done.set()
@@ -247,9 +258,11 @@ async def test_a_draft_before_which_a_prompt_was_read_says_nothing_of_the_pace(
     class Once:
         num_calls = 0
 
-        def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+        def expand(
+            self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+        ) -> list[Draft]:
             self.num_calls += 1
-            return Draft()
+            return [Draft() for _ in paths]
 
     estimators, proposer = Estimators(), Once()
     link = FakeLink(ANSWER)
@@ -287,9 +300,9 @@ async def test_a_drafter_slower_than_the_verifier_is_given_up_and_counted(
     executor: ThreadPoolExecutor,
 ) -> None:
     class Slow(Oracle):
-        def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+        def draft(self, start: int, max_depth: int) -> Draft:
             time.sleep(0.05)  # some twenty passes of the verifier
-            return super().propose(context, max_tokens)
+            return super().draft(start, max_depth)
 
     answer = ANSWER * 3
     result = await generate(executor, FakeLink(answer), Slow(at_a_time=1), max_tokens=len(answer))

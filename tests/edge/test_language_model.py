@@ -1,5 +1,8 @@
 """The language-model proposer over a fake draft model."""
 
+import itertools
+from collections.abc import Sequence
+
 import pytest
 from fake_draft_model import FakeDraftModel, FakeSequence
 from hypothesis import given, settings
@@ -9,12 +12,12 @@ from outrider_common.acceptance import exact_token
 from outrider_common.sampling import SamplingParams
 from outrider_edge.language_model import (
     FEED_CHUNK_TOKENS,
-    LONGEST_BRANCH,
+    LONGEST_STEM,
+    WIDTH,
     LanguageModelFactory,
     LanguageModelProposer,
 )
 from outrider_edge.proposer import Draft, DraftingTask
-from outrider_edge.ranking import Guesses
 from outrider_edge.row_tree import MAX_ROWS
 
 VOCAB_SIZE = 64
@@ -28,6 +31,11 @@ def start(
     return LanguageModelFactory(model).start(task), model.sequences[-1]
 
 
+def draft(proposer: LanguageModelProposer, text: list[int], path: Sequence[int] = ()) -> Draft:
+    (answer,) = proposer.expand(text, [path], 1)
+    return answer
+
+
 @pytest.mark.parametrize("sampling", [SamplingParams(), SAMPLED])
 def test_it_guesses_what_the_target_would_choose_from_the_same_logits(
     sampling: SamplingParams,
@@ -38,75 +46,73 @@ def test_it_guesses_what_the_target_would_choose_from_the_same_logits(
     for _ in range(30):
         logits = model.new_sequence().forward(context)[-1]
         expected = exact_token(logits, sampling, len(context), context[:3], context[3:])
-        assert proposer.propose(context, 4).tokens == (expected,)
+        assert draft(proposer, context).tokens[0] == expected
         context.append(expected)
 
 
-def test_a_growing_context_is_fed_token_by_token() -> None:
+def test_a_growing_text_is_fed_token_by_token() -> None:
     proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
-    context = [1, 2, 3]
-    for token in range(2 * LONGEST_BRANCH):
-        proposer.propose(context, 1)
-        assert sequence.num_fed == len(context)
-        context.append(token % VOCAB_SIZE)
+    text = [1, 2, 3]
+    for token in range(2 * LONGEST_STEM):
+        draft(proposer, text)
+        assert sequence.num_fed == len(text)
+        text.append(token % VOCAB_SIZE)
 
 
-def test_only_what_follows_the_branching_point_is_fed_again() -> None:
+def test_a_growing_path_is_fed_token_by_token() -> None:
     proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
-    proposer.propose([1, 2, 3, 4, 5], 1)
-    proposer.propose([1, 2, 3, 9], 1)
-    assert sequence.num_fed == 6
-
-
-def test_a_branch_that_is_returned_to_is_still_cached() -> None:
-    proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
-    for context in ([1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 9], [1, 2, 3, 4, 5], [1, 2, 3, 9, 8]):
-        proposer.propose(context, 1)
-    assert sequence.num_fed == 7
+    for length in range(20):
+        draft(proposer, [1, 2, 3], range(length))
+        assert sequence.num_fed == 3 + length
 
 
 def test_asking_again_costs_one_token() -> None:
     proposer, sequence = start(FakeDraftModel(VOCAB_SIZE))
-    first = proposer.propose([1, 2, 3, 4, 5], 1)
-    assert proposer.propose([1, 2, 3, 4, 5], 1) == first
+    first = draft(proposer, [1, 2, 3], [4, 5])
+    assert draft(proposer, [1, 2, 3], [4, 5]) == first
     assert sequence.num_fed == 6
+
+
+def test_there_are_several_guesses_after_each_leaf_and_they_differ() -> None:
+    answer = draft(start(FakeDraftModel(VOCAB_SIZE))[0], [1, 2, 3])
+    assert len(set(answer.tokens)) == WIDTH
+    assert answer.depth == 1
 
 
 def test_a_long_prompt_is_fed_in_chunks() -> None:
     model = FakeDraftModel(VOCAB_SIZE, max_positions=2000)
     proposer, sequence = start(model)
     context = [i % VOCAB_SIZE for i in range(2 * FEED_CHUNK_TOKENS + 1)]
-    proposer.propose(context, 1)
+    draft(proposer, context)
     assert sequence.num_fed == len(context)
     assert sequence.longest_input == FEED_CHUNK_TOKENS
 
 
-def test_a_context_as_long_as_the_drafter_can_read_is_read_and_a_longer_one_is_not() -> None:
+def test_a_text_as_long_as_the_drafter_can_read_is_read_and_a_longer_one_is_not() -> None:
     proposer, sequence = start(FakeDraftModel(VOCAB_SIZE, max_positions=4))
     for _ in range(3):
-        assert proposer.propose([1, 2, 3, 4], 1) != Draft()
-        assert proposer.propose([1, 2, 3, 4, 5], 1) == Draft()
+        assert draft(proposer, [1, 2, 3, 4]) != Draft()
+        assert draft(proposer, [1, 2, 3, 4, 5]) == Draft()
     assert sequence.num_fed == 6
 
 
-def test_a_context_with_a_token_that_the_drafter_lacks_drafts_nothing() -> None:
+def test_a_text_with_a_token_that_the_drafter_lacks_drafts_nothing() -> None:
     proposer, sequence = start(FakeDraftModel(vocab_size=32))
-    assert proposer.propose([1, 2, 40], 1) == Draft()
-    assert proposer.propose([1, 2, 40, 3], 1) == Draft()
+    assert draft(proposer, [1, 2, 40]) == Draft()
+    assert draft(proposer, [1, 2], [40, 3]) == Draft()
     assert sequence.num_fed == 0
 
 
 def test_logits_beyond_the_targets_vocabulary_are_not_guessed() -> None:
     proposer, _ = start(FakeDraftModel(vocab_size=VOCAB_SIZE * 50))
-    guesses = [proposer.propose([i], 1).tokens for i in range(VOCAB_SIZE)]
-    assert all(0 <= token < VOCAB_SIZE for (token,) in guesses)
+    guesses = [draft(proposer, [i]).tokens for i in range(VOCAB_SIZE)]
+    assert all(0 <= token < VOCAB_SIZE for token in itertools.chain(*guesses))
 
 
-def expanded_alone(sampling: SamplingParams, text: list[int], path: list[int]) -> Guesses:
+def expanded_alone(sampling: SamplingParams, text: list[int], path: list[int]) -> Draft:
     """What a fresh proposer says of one leaf."""
     proposer, _ = start(FakeDraftModel(VOCAB_SIZE), sampling)
-    (guesses,) = proposer.expand([*text, *path], [()], 3)
-    return guesses
+    return draft(proposer, [*text, *path])
 
 
 def test_several_leaves_are_expanded_in_one_pass_over_what_is_new() -> None:
@@ -179,8 +185,8 @@ def test_for_any_commits_and_leaves_the_guesses_are_those_of_a_fresh_proposer(
         text += committed
         for path, guesses in zip(paths, proposer.expand(text, paths, 3), strict=True):
             fits = len(text) + len(path) <= max_positions
-            assert guesses in (expanded_alone(SAMPLED, text, path), Guesses())
+            assert guesses in (expanded_alone(SAMPLED, text, path), Draft())
             assert fits or not guesses.tokens
         longest = max(paths, key=len)
         fits = len(text) + len(longest) <= max_positions
-        assert bool(proposer.propose([*text, *longest], 1).tokens) == fits
+        assert bool(draft(proposer, text, longest).tokens) == fits

@@ -35,12 +35,22 @@ def test_a_probe_may_ask_several_times_at_one_position() -> None:
     assert [probing.may_ask(FIRST_REST) for _ in range(6)] == [True] * 4 + [False] * 2
 
 
-def test_drafting_that_pays_starts_the_back_off_anew() -> None:
+def test_drafting_that_goes_on_paying_starts_the_back_off_anew() -> None:
     probing = Probing()
     probes(probing, range(1000))
-    probing.pays()
-    assert probes(probing, range(1000, 1100)) == [1000 + FIRST_REST, 1000 + FIRST_REST + 32]
+    for position in range(1000, 1001 + FIRST_REST):
+        probing.pays(position)
+    begin = 1001 + FIRST_REST
+    assert probes(probing, range(begin, begin + 100)) == [begin + FIRST_REST, begin + 48]
     assert probing.num_rests == 2
+
+
+def test_drafting_that_pays_for_a_moment_does_not_make_rests_shorter() -> None:
+    probing = Probing()
+    probes(probing, range(1000))
+    probing.pays(1000)
+    probing.pays(1001)
+    assert probes(probing, range(1002, 2000)) == [1002 + LONGEST_REST]
 
 
 def test_drafting_that_pays_ends_a_probe() -> None:
@@ -48,7 +58,7 @@ def test_drafting_that_pays_ends_a_probe() -> None:
     probing.may_ask(0)
     assert probing.may_ask(FIRST_REST)
     assert probing.is_probing
-    probing.pays()
+    probing.pays(FIRST_REST)
     assert not probing.is_probing
 
 

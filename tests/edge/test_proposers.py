@@ -17,12 +17,14 @@ FAITHFUL: dict[str, ProposerFactory] = {
     "lm": LanguageModelFactory(FakeDraftModel(VOCAB_SIZE)),
     "lm-with-a-small-vocabulary": LanguageModelFactory(FakeDraftModel(VOCAB_SIZE // 2)),
     "lm-with-a-large-vocabulary": LanguageModelFactory(FakeDraftModel(VOCAB_SIZE * 3)),
-    "lm-with-few-positions": LanguageModelFactory(FakeDraftModel(VOCAB_SIZE, max_positions=16)),
     "combined": CombinedFactory(
         [RetrievalFactory(), LanguageModelFactory(FakeDraftModel(VOCAB_SIZE))]
     ),
 }
 ERRATIC: dict[str, ProposerFactory] = {
+    "lm-with-few-positions": LanguageModelFactory(
+        FakeDraftModel(VOCAB_SIZE, max_positions=16)
+    ),  # how much it can read of a leaf depends on the others
     "garbage": GarbageFactory(seed=3),
     "combined-garbage": CombinedFactory([RetrievalFactory(), GarbageFactory()]),
 }

@@ -19,7 +19,7 @@ from outrider_edge.calibration import Calibration, GuessKind
 from outrider_edge.estimators import Estimators
 from outrider_edge.probing import FIRST_REST
 from outrider_edge.proposer import CONTEXT_END, Draft
-from outrider_edge.session import DraftPoint, EdgeSession
+from outrider_edge.session import DraftPoint, DraftRun, EdgeSession
 
 
 def a_session(prefix: tuple[int, ...] = (1, 2), **changes: int) -> EdgeSession:
@@ -27,108 +27,126 @@ def a_session(prefix: tuple[int, ...] = (1, 2), **changes: int) -> EdgeSession:
     return EdgeSession(prefix, **limits, clock=lambda: 0.0)
 
 
-def point(session: EdgeSession) -> DraftPoint:
-    found = session.next_point()
+def run_of(session: EdgeSession) -> DraftRun:
+    found = session.next_run()
     assert found is not None
     return found
 
 
+def path(session: EdgeSession) -> tuple[int, ...]:
+    """All that precedes the next guess, at the best leaf."""
+    run = run_of(session)
+    return (*run.text, *run.points[0].path)
+
+
+def add(session: EdgeSession, run: DraftRun, *drafts: Draft) -> int:
+    """Give drafts to a session and count the nodes that it makes of them."""
+    before = session.tree.last_id
+    session.add(run, drafts, "lm")
+    return session.tree.last_id - before
+
+
+def guess(session: EdgeSession, *drafts: Draft) -> int:
+    """Draft from where the session wants to; the number of new nodes."""
+    return add(session, run_of(session), *drafts)
+
+
 def test_drafting_begins_at_the_end_of_the_prompt() -> None:
-    assert point(a_session()) == DraftPoint(context=(1, 2), node_id=None, max_tokens=4)
+    start = DraftPoint(path=(), node_id=None, position=1)
+    assert run_of(a_session()) == DraftRun((1, 2), (start,), max_depth=4)
 
 
 def test_drafting_goes_on_from_the_likeliest_leaf() -> None:
     session = a_session()
     draft = Draft((10, 20, 21), (CONTEXT_END, CONTEXT_END, 1), (0.5, 0.6, 0.7))
-    assert session.add(point(session), draft, "lm") == 3
-    assert point(session).context == (1, 2, 10)  # 0.5 is more than 0.6 * 0.7
+    assert guess(session, draft) == 3
+    assert path(session) == (1, 2, 10)  # 0.5 is more than 0.6 * 0.7
 
 
 def test_a_leaf_at_which_the_proposer_is_silent_is_not_asked_again() -> None:
     session = a_session()
-    session.add(point(session), Draft(), "lm")
-    assert session.next_point() is None
+    guess(session, Draft())
+    assert session.next_run() is None
     session.receive(Commit(2, (7,), 0, num_rows=1))
-    assert point(session).context == (1, 2, 7)
+    assert path(session) == (1, 2, 7)
 
 
 def test_drafting_stops_at_the_greatest_depth_and_goes_on_after_a_commit() -> None:
     session = a_session(max_depth=2)
-    session.add(point(session), Draft.chain([10, 11, 12], [1, 1, 1]), "lm")
-    assert session.tree.num_outstanding == 2
-    assert session.next_point() is None
-    session.receive(Commit(2, (10,), 1, num_rows=3))
-    assert point(session).context == (1, 2, 10, 11)
+    assert guess(session, Draft.chain([10, 11, 12], [1, 1, 1])) == 2
+    assert session.next_run() is None
+    session.receive(Commit(2, (10, 11), 2, num_rows=3))
+    assert [node.token for node in session.take_unsent()] == [12]
+    assert path(session) == (1, 2, 10, 11, 12)
 
 
 def test_drafting_keeps_to_the_credit_that_a_commit_gives() -> None:
     session = a_session()
-    session.receive(Commit(2, (7,), 0, credit=2))
-    assert point(session).max_tokens == 2
     star = Draft((10, 11, 12), (CONTEXT_END,) * 3, (0.1,) * 3)
-    assert session.add(point(session), star, "lm") == 2
-    assert session.next_point() is None
+    session.receive(Commit(2, (7,), 0, credit=2))
+    assert guess(session, star) == 2
+    assert session.next_run() is None
     session.receive(Commit(3, (8,), 0, credit=0))
-    assert session.next_point() is None
+    assert session.next_run() is None
     session.receive(Commit(4, (9,), 0, credit=1000))
-    assert point(session).max_tokens == 4  # the depth is the limit again
+    assert guess(session, star) == 3
 
 
 def test_a_commit_that_says_nothing_of_credit_leaves_it_as_it_was() -> None:
     session = a_session()
-    session.receive(Commit(2, (7,), 0, credit=2))
+    session.receive(Commit(2, (7,), 0, credit=1))
     session.receive(Commit(3, (7,), 0))
-    assert point(session).max_tokens == 2
+    assert guess(session, Draft.chain([10, 11], [1, 1])) == 1
 
 
 def test_guesses_below_the_price_are_not_sent_nor_what_hangs_from_them() -> None:
     session = a_session()
     session.receive(Commit(2, (7,), 0, price=0.5))
     draft = Draft((10, 11, 12), (CONTEXT_END, 0, CONTEXT_END), (0.4, 1.0, 0.6))
-    assert session.add(point(session), draft, "lm") == 1
+    assert guess(session, draft) == 1
     assert [node.token for node in session.take_unsent()] == [12]
 
 
 def test_a_leaf_whose_guesses_are_all_below_the_price_is_not_asked_again() -> None:
     session = a_session()
     session.receive(Commit(2, (7,), 0, price=0.5))
-    assert session.add(point(session), Draft.chain([10], [0.4]), "lm") == 0
-    assert session.next_point() is None
+    assert guess(session, Draft.chain([10], [0.4])) == 0
+    assert session.next_run() is None
     session.receive(Commit(3, (8,), 0, price=0.1))
-    assert session.add(point(session), Draft.chain([10], [0.4]), "lm") == 1
+    assert guess(session, Draft.chain([10], [0.4])) == 1
 
 
 def test_a_leaf_that_is_below_the_price_itself_is_not_drafted_from() -> None:
     session = a_session()
-    assert session.add(point(session), Draft.chain([10, 11], [0.6, 0.6]), "lm") == 2
+    assert guess(session, Draft.chain([10, 11], [0.6, 0.6])) == 2
     session.receive(Commit(2, (10,), 1, price=0.7))
-    assert session.next_point() is None
+    assert session.next_run() is None
 
 
 def test_what_is_committed_already_no_longer_lowers_the_value_of_what_follows() -> None:
     session = a_session()
-    assert session.add(point(session), Draft.chain([10, 11], [0.6, 0.6]), "lm") == 2
+    assert guess(session, Draft.chain([10, 11], [0.6, 0.6])) == 2
     session.receive(Commit(2, (10,), 1, price=0.5))
-    assert point(session).context == (1, 2, 10, 11)
+    assert path(session) == (1, 2, 10, 11)
 
 
 def test_drafting_never_exceeds_the_verifiers_limit() -> None:
     session = a_session(max_outstanding_nodes=3)
     star = Draft((10, 11, 12, 13), (CONTEXT_END,) * 4, (0.1,) * 4)
-    assert session.add(point(session), star, "lm") == 3
-    assert session.next_point() is None
+    assert guess(session, star) == 3
+    assert session.next_run() is None
 
 
 def test_the_last_position_of_the_text_is_left_to_the_verifier() -> None:
     session = a_session(max_length=4)
-    session.add(point(session), Draft.chain([10, 11], [1, 1]), "lm")
+    guess(session, Draft.chain([10, 11], [1, 1]))
     assert session.tree.num_outstanding == 1
-    assert session.next_point() is None
+    assert session.next_run() is None
 
 
 def test_new_nodes_are_sent_once_with_rising_ids() -> None:
     session = a_session()
-    session.add(point(session), Draft.chain([10, 11], [1, 1]), "lm")
+    guess(session, Draft.chain([10, 11], [1, 1]))
     assert session.take_unsent() == [
         DraftNode(1, 10, AtPosition(1)),
         DraftNode(2, 11, AtNode(1)),
@@ -138,46 +156,46 @@ def test_new_nodes_are_sent_once_with_rising_ids() -> None:
 
 def test_overtaken_nodes_are_not_sent_and_their_children_still_make_sense() -> None:
     session = a_session()
-    session.add(point(session), Draft.chain([10, 11], [1, 1]), "lm")
+    guess(session, Draft.chain([10, 11], [1, 1]))
     session.receive(Commit(2, (10,), 0, num_rows=1))
     assert session.take_unsent() == [DraftNode(2, 11, AtPosition(2))]
 
 
 def test_a_draft_made_while_a_commit_confirmed_its_beginning_goes_on_behind_it() -> None:
     session = a_session()
-    asked = point(session)
+    asked = run_of(session)
     session.receive(Commit(2, (10,), 0, num_rows=1))
-    assert session.add(asked, Draft.chain([10, 11], [1, 1]), "lm") == 1
+    assert add(session, asked, Draft.chain([10, 11], [1, 1])) == 1
     assert session.take_unsent() == [DraftNode(1, 11, AtPosition(2))]
 
 
 def test_a_draft_made_while_a_commit_refuted_its_beginning_is_dropped() -> None:
     session = a_session()
-    asked = point(session)
+    asked = run_of(session)
     session.receive(Commit(2, (99,), 0, num_rows=1))
-    assert session.add(asked, Draft.chain([10, 11], [1, 1]), "lm") == 0
+    assert add(session, asked, Draft.chain([10, 11], [1, 1])) == 0
     assert session.take_unsent() == []
 
 
 def test_a_draft_below_a_pruned_node_is_dropped() -> None:
     session = a_session()
-    session.add(point(session), Draft.chain([10], [1]), "lm")
-    asked = point(session)
+    guess(session, Draft.chain([10], [1]))
+    asked = run_of(session)
     session.receive(Commit(2, (99,), 0, is_correction=True, num_rows=2))
-    assert session.add(asked, Draft.chain([11], [1]), "lm") == 0
+    assert add(session, asked, Draft.chain([11], [1])) == 0
 
 
 def test_a_guess_that_is_there_already_is_not_sent_twice() -> None:
     session = a_session()
-    asked = point(session)
-    assert session.add(asked, Draft.chain([10], [1]), "lm") == 1
-    assert session.add(asked, Draft.chain([10, 11], [1, 1]), "lm") == 1
+    asked = run_of(session)
+    assert add(session, asked, Draft.chain([10], [1])) == 1
+    assert add(session, asked, Draft.chain([10, 11], [1, 1])) == 1
     assert [node.token for node in session.take_unsent()] == [10, 11]
 
 
 def test_records_say_where_each_token_came_from() -> None:
     session = a_session()
-    session.add(point(session), Draft.chain([10, 11], [0.5, 0.5]), "lm")
+    guess(session, Draft.chain([10, 11], [0.5, 0.5]))
     first = session.receive(Commit(2, (10, 99), 1, is_correction=True, num_rows=3))
     second = session.receive(Commit(4, (5,), 0, num_rows=1))
     origins = [record.origin for record in (*first, *second)]
@@ -206,7 +224,7 @@ class History:
         self.cloud = SpeculationTree((0,))
         self.up: deque[list[DraftNode]] = deque()
         self.down: deque[Commit] = deque()
-        self.asked: DraftPoint | None = None
+        self.asked: DraftRun | None = None
 
     def step(self) -> None:
         self.random.choice(
@@ -215,7 +233,7 @@ class History:
 
     def ask(self) -> None:
         if self.asked is None:
-            self.asked = self.edge.next_point()
+            self.asked = self.edge.next_run()
 
     def answer(self) -> None:
         """The proposer comes back, perhaps long after it was asked."""
@@ -225,7 +243,7 @@ class History:
         parents = [self.random.randrange(-1, i) for i in range(length)]
         tokens = [self.random.randrange(3) for _ in range(length)]
         draft = Draft(tuple(tokens), tuple(parents), (0.5,) * length)
-        self.edge.add(self.asked, draft, "random")
+        self.edge.add(self.asked, [draft] * len(self.asked.points), "random")
         self.asked = None
 
     def send(self) -> None:
@@ -309,7 +327,7 @@ def a_told_session(**changes: Any) -> tuple[EdgeSession, Told]:
 def test_calibration_learns_the_fates_of_guesses_whose_parents_were_committed() -> None:
     session, told = a_told_session(regime="greedy")
     draft = Draft((10, 11, 20, 21), (CONTEXT_END, 0, CONTEXT_END, 2), (0.9, 0.8, 0.3, 0.2))
-    session.add(point(session), draft, "lm")
+    guess(session, draft)
     session.receive(Commit(2, (10,), 1, num_rows=5))
     first, second = GuessKind("lm", 0, 1, "greedy"), GuessKind("lm", 1, 1, "greedy")
     assert told.fates == [(first, 0.9, True), (second, 0.3, False)]
@@ -319,22 +337,22 @@ def test_calibration_learns_the_fates_of_guesses_whose_parents_were_committed() 
 
 def test_what_hangs_from_a_refuted_guess_says_nothing() -> None:
     session, told = a_told_session()
-    session.add(point(session), Draft.chain([10, 11, 12], [0.9, 0.9, 0.9]), "lm")
+    guess(session, Draft.chain([10, 11, 12], [0.9, 0.9, 0.9]))
     session.receive(Commit(2, (99, 98), 0, is_correction=True, num_rows=4))
     assert [is_committed for _, _, is_committed in told.fates] == [False]
 
 
 def test_a_guess_that_was_overtaken_while_it_was_made_is_judged_at_once() -> None:
     session, told = a_told_session()
-    asked = point(session)
+    asked = run_of(session)
     session.receive(Commit(2, (10, 99), 0, num_rows=1))
-    session.add(asked, Draft.chain([10, 11, 12], [0.9, 0.8, 0.7]), "lm")
+    add(session, asked, Draft.chain([10, 11, 12], [0.9, 0.8, 0.7]))
     assert [(p, is_committed) for _, p, is_committed in told.fates] == [(0.9, True), (0.8, False)]
 
 
 def test_a_commit_that_is_refused_teaches_nothing() -> None:
     session, told = a_told_session()
-    session.add(point(session), Draft.chain([10], [0.9]), "lm")
+    guess(session, Draft.chain([10], [0.9]))
     with pytest.raises(ProtocolViolationError):
         session.receive(Commit(1, (3, 10), 0))
     with pytest.raises(ProtocolViolationError):
@@ -345,8 +363,8 @@ def test_a_commit_that_is_refused_teaches_nothing() -> None:
 def test_a_draw_is_calibrated_like_its_siblings_so_that_none_is_sent_without_those_before() -> None:
     session, told = a_told_session()
     source = SparseDistribution((10, 20), (1, 1))
-    draft = Draft((10, 20), (CONTEXT_END,) * 2, (0.6, 0.3), (source, source))
-    session.add(point(session), draft, "lm")
+    draft = Draft((10, 20), (CONTEXT_END,) * 2, (0.6, 0.3), drawn_from=(source, source))
+    guess(session, draft)
     session.receive(Commit(2, (20,), 1, num_rows=3))
     assert {kind.rank for kind, _, _ in told.fates} == {0}
 
@@ -361,7 +379,7 @@ def test_guesses_of_a_kind_that_was_always_wrong_are_no_longer_sent_at_a_price()
     )
     for each, expected in ((session, 1), (wary, 0)):
         each.receive(Commit(2, (7,), 0, price=0.5))
-        assert each.add(point(each), Draft.chain([10], [0.9]), "lm") == expected
+        assert guess(each, Draft.chain([10], [0.9])) == expected
 
 
 def test_the_pace_is_learnt_from_commits() -> None:
@@ -370,7 +388,7 @@ def test_the_pace_is_learnt_from_commits() -> None:
     session, _ = a_told_session(estimators=estimators, clock=lambda: now)
     session.receive(Commit(2, (7,), 0, num_rows=1, pass_us=900_000))
     now = 0.02
-    session.add(point(session), Draft.chain([10], [0.9]), "lm")
+    guess(session, Draft.chain([10], [0.9]))
     now = 0.06
     session.receive(Commit(3, (8,), 0, num_rows=1, pass_us=50_000, queue_us=10_000))
     now = 0.12
@@ -387,7 +405,7 @@ def test_the_round_trip_is_learnt_from_the_passes_around_a_node() -> None:
     session, _ = a_told_session(estimators=estimators, clock=lambda: now)
     now = 1.0
     session.receive(Commit(2, (7,), 0, num_rows=1, pass_us=100_000))  # began at 0.9
-    session.add(point(session), Draft.chain([10], [0.9]), "lm")
+    guess(session, Draft.chain([10], [0.9]))
     now = 1.3
     session.receive(Commit(3, (10,), 1, num_rows=2, pass_us=100_000))  # began at 1.2
     assert estimators.estimates().round_trip_s == pytest.approx(0.05)
@@ -441,10 +459,10 @@ def test_credits_of_zero_are_obeyed_in_silence() -> None:
 def test_a_probe_is_sent_whatever_it_is_worth() -> None:
     session = a_session(max_length=400)
     session.receive(Commit(2, (7,), 0, price=1.0))
-    assert session.next_point() is None
+    assert session.next_run() is None
     for i in range(FIRST_REST):
         session.receive(Commit(3 + i, (7,), 0, price=1.0))
-    probe = point(session)
+    probe = run_of(session)
     assert probe.is_probe
-    assert session.add(probe, Draft.chain([10], [0.1]), "lm") == 1
+    assert add(session, probe, Draft.chain([10], [0.1])) == 1
     assert (session.num_rests, session.num_probes) == (1, 1)

@@ -11,7 +11,7 @@ TASK = DraftingTask(SamplingParams(), num_prompt_tokens=1, vocab_size=50_000)
 
 def garbage_drafts(seed: int = 0, context: Sequence[int] = (11, 12, 13)) -> list[Draft]:
     proposer = GarbageFactory(seed).start(TASK)
-    return [proposer.propose(context, 8) for _ in range(300)]
+    return proposer.expand(context, [()] * 300, 8)
 
 
 def siblings(draft: Draft) -> list[tuple[int, int]]:
@@ -19,7 +19,7 @@ def siblings(draft: Draft) -> list[tuple[int, int]]:
 
 
 def test_none_has_nothing_to_say() -> None:
-    assert NoneFactory().start(TASK).propose([1, 2, 3], 100) == Draft()
+    assert NoneFactory().start(TASK).expand([1, 2, 3], [(), (4,)], 100) == [Draft(), Draft()]
 
 
 def test_garbage_comes_in_every_size() -> None:

@@ -21,7 +21,7 @@ class TestSyntheticProposer(FaithfulProposerContract):
 
 def num_right(context: list[int], coin_seed: int = 0) -> int:
     """How many guesses of a chain of eight the target would accept."""
-    draft = SyntheticFactory(SPEC, coin_seed).start(TASK).propose(context, 8)
+    (draft,) = SyntheticFactory(SPEC, coin_seed).start(TASK).expand(context, [()], 8)
     text = list(context)
     for token in draft.tokens:
         if token != next_token(SPEC, text):
@@ -31,7 +31,7 @@ def num_right(context: list[int], coin_seed: int = 0) -> int:
 
 
 def test_it_drafts_a_chain_with_its_acceptance_as_the_probability_of_each_token() -> None:
-    draft = SyntheticFactory(SPEC).start(TASK).propose([1, 2, 3], 5)
+    (draft,) = SyntheticFactory(SPEC).start(TASK).expand([1, 2, 3], [()], 5)
     assert draft.parents == (-1, 0, 1, 2, 3)
     assert draft.probabilities == (0.7,) * 5
 
