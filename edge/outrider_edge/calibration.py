@@ -4,6 +4,7 @@ A proposer may be too sure of itself, or too modest; what the target said of its
 tells. Pure. Knows nothing of trees, of the network, or of how the proposers work.
 """
 
+import functools
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -23,6 +24,13 @@ _PRIOR_GUESSES: Final = 4.0
 """What is known of the more general kind counts as much as so many guesses at each knot."""
 
 _SHARE_LEFT_IN_DOUBT: Final = 0.5
+
+_NEWS_SHARE: Final = 1 / 16
+_MOST_NEWS: Final = 64
+"""Curves are drawn anew when so many observations, or this share of all, are new: that takes longer
+than all else here."""
+
+_LARGEST_UNIT: Final = 1e9
 
 _DEPTH_ENDS: Final = (1, 2, 4, 8)
 """The last depth of each class but the last."""
@@ -58,14 +66,19 @@ class GuessKind:
 
     def tables(self) -> tuple["_Key", "_Key", "_Key"]:
         """Where it is counted, from the general to the special."""
-        rank = min(self.rank, _MAX_RANK)
-        depth_class = sum(self.depth > end for end in _DEPTH_ENDS)
-        family = self.family
-        return (family, -1, -1), (family, rank, -1), (family, rank, depth_class)
+        return _tables(self)
 
 
 _Key = tuple[str, int, int]
 """Family, rank and class of depth; -1 for all."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _tables(kind: GuessKind) -> tuple[_Key, _Key, _Key]:
+    rank = min(kind.rank, _MAX_RANK)
+    depth_class = sum(kind.depth > end for end in _DEPTH_ENDS)
+    family = kind.family
+    return (family, -1, -1), (family, rank, -1), (family, rank, depth_class)
 
 
 class Calibration:
@@ -98,6 +111,8 @@ class Calibration:
         self._share_kept = 1 - 1 / memory_guesses
         self._tables: dict[_Key, _Table] = {}
         self._curves: dict[_Key, list[float]] = {}  # of the most special kinds
+        self._num_observed = 0
+        self._num_news = 0  # observations that the curves do not know
 
     def chance(self, kind: GuessKind, probability: float) -> float:
         """The chance that a guess is committed, given that its parent is.
@@ -120,9 +135,15 @@ class Calibration:
         """Learn the fate of a guess whose parent was committed."""
         place = _place(probability)
         for key in kind.tables():
-            table = self._tables.setdefault(key, _Table.empty())
+            table = self._tables.get(key)
+            if table is None:
+                table = self._tables[key] = _Table.empty()
             table.add(place, is_committed, self._share_kept)
-        self._curves = {k: c for k, c in self._curves.items() if k[0] != kind.family}
+        self._num_observed += 1
+        self._num_news += 1
+        if self._num_news >= min(_MOST_NEWS, _NEWS_SHARE * self._num_observed):
+            self._num_news = 0
+            self._curves.clear()
 
     def doubt(self, regime: str) -> None:
         """Half of what is known of a regime is forgotten: it is old, and may no longer hold."""
@@ -134,8 +155,7 @@ class Calibration:
     def to_json(self) -> str:
         """Everything that was learned, as JSON."""
         tables = [
-            {"family": family, "rank": rank, "depth_class": depth, "weights": t.weights}
-            | {"hits": t.hits}
+            {"family": family, "rank": rank, "depth_class": depth} | t.counts()
             for (family, rank, depth), t in self._tables.items()
         ]
         return json.dumps({"version": _VERSION, "knots": KNOTS, "tables": tables})
@@ -164,16 +184,20 @@ class Calibration:
         for key in keys:
             table = self._tables.get(key)
             if table is not None:
-                means, weights = table.posterior(means), table.weights
+                means, weights = table.posterior(means), table.counts()["weights"]
         return isotonic(means, [weight + _PRIOR_GUESSES for weight in weights])
 
 
 @dataclass(slots=True)
 class _Table:
-    """Faded counts at each knot: guesses, and those of them that were committed."""
+    """Faded counts at each knot: guesses, and those of them that were committed.
+
+    They fade by letting the unit grow in which new observations are counted.
+    """
 
     weights: list[float]
     hits: list[float]
+    unit: float = 1.0
 
     @classmethod
     def empty(cls) -> "_Table":
@@ -183,16 +207,26 @@ class _Table:
         left, share = place
         self.fade(share_kept)
         for knot, part in ((left, 1 - share), (left + 1, share)):
-            self.weights[knot] += part
-            self.hits[knot] += part * is_committed
+            self.weights[knot] += part * self.unit
+            self.hits[knot] += part * self.unit * is_committed
 
     def fade(self, share: float) -> None:
-        self.weights = [weight * share for weight in self.weights]
-        self.hits = [hit * share for hit in self.hits]
+        self.unit /= share
+        if self.unit > _LARGEST_UNIT:
+            counts = self.counts()
+            self.weights, self.hits, self.unit = counts["weights"], counts["hits"], 1.0
+
+    def counts(self) -> dict[str, list[float]]:
+        unit = self.unit
+        return {
+            "weights": [weight / unit for weight in self.weights],
+            "hits": [hit / unit for hit in self.hits],
+        }
 
     def posterior(self, prior: Sequence[float]) -> list[float]:
+        prior_weight = _PRIOR_GUESSES * self.unit
         return [
-            (hit + _PRIOR_GUESSES * mean) / (weight + _PRIOR_GUESSES)
+            (hit + prior_weight * mean) / (weight + prior_weight)
             for hit, weight, mean in zip(self.hits, self.weights, prior, strict=True)
         ]
 

@@ -38,11 +38,12 @@ class RunningQuantile:
     def __init__(self, window: int = WINDOW, first: Iterable[float] = ()) -> None:
         self._samples: deque[float] = deque(first, maxlen=window)
         self._sorted: list[float] | None = None
+        self._spread: float | None = None
 
     def add(self, sample: float) -> None:
         """Remember one more sample."""
         self._samples.append(sample)
-        self._sorted = None
+        self._sorted = self._spread = None
 
     def quantile(self, share: float) -> float | None:
         """The sample below which about this share of them lies; None without samples."""
@@ -63,8 +64,10 @@ class RunningQuantile:
         middle = self.median
         if middle is None:
             return 0.0
-        deviations = sorted(abs(sample - middle) for sample in self._samples)
-        return _NORMAL * deviations[len(deviations) // 2]
+        if self._spread is None:
+            deviations = sorted(abs(sample - middle) for sample in self._samples)
+            self._spread = _NORMAL * deviations[len(deviations) // 2]
+        return self._spread
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def candidates(
         regime: how they are made and judged; see `GuessKind`.
         proposer: the name of what drafted them, where the draft does not say.
     """
-    names = draft.signed(proposer).proposers
+    names = draft.proposers or (proposer,) * len(draft.tokens)
     sources = draft.drawn_from or (None,) * len(draft.tokens)
     ranks: Counter[tuple[int, str]] = Counter()  # of the next child, by parent and proposer
     depths = {CONTEXT_END: depth}
