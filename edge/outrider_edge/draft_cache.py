@@ -116,6 +116,7 @@ class DraftCache:
         self._max_positions = model.max_positions
         self._sequence = model.new_sequence()
         self._text: list[int] = []  # as it is cached
+        self._known: Sequence[int] = ()  # a text that begins with what is cached, if a tuple
         self._tree = CachedTree()  # the rows behind it
 
     def next_logits(
@@ -133,33 +134,43 @@ class DraftCache:
             probes: tokens below the end of every path, each following the one before it, which are
                 computed for their logits and never stay in the cache.
         """
-        *before, end = text
-        branches = [[end, *path] for path in paths]
-        shared = common_prefix_length(self._text, before)
-        longest = self._max_positions - len(before) if self._has_all(before[shared:]) else 0
+        shared = self._num_shared(text)
+        pending = list(text[shared:-1])
+        longest = self._max_positions - len(text) + 1 if self._has_all(pending) else 0
+        branches = [[text[-1], *path] for path in paths]
         can_read = [len(b) <= longest and self._has_all(b) for b in branches]
         if not any(can_read):
             return self._nothing(len(paths))
-        stem = self._follow(before, shared)
+        stem = self._follow(pending, shared)
+        self._known = text
         whole = [stem + branch if ok else [] for branch, ok in zip(branches, can_read, strict=True)]
         self._make_room(whole, len(probes))
         return self._compute(whole, probes)
 
+    def _num_shared(self, text: Sequence[int]) -> int:
+        """How many tokens a text, but for its last, has in common with what is cached.
+
+        A tuple that has been seen need not be compared again: touching each of a thousand tokens
+        costs as much as ranking.
+        """
+        if text is self._known and isinstance(text, tuple):
+            return len(self._text)
+        return common_prefix_length(self._text, list(text[:-1]))
+
     def _has_all(self, tokens: list[int]) -> bool:
         return max(tokens, default=0) < self._vocab_size
 
-    def _follow(self, text: list[int], shared: int) -> list[int]:
-        """Bring the cached text to `text`; returns those last tokens that are still to be computed.
+    def _follow(self, pending: list[int], shared: int) -> list[int]:
+        """Bring the cached text to a new one; returns its last tokens that are not yet computed.
 
         Rows on the way become text, and what does not hang from its end is forgotten.
 
         Args:
-            text: what is to be cached.
-            shared: how many tokens of it are, at its beginning.
+            pending: what follows the shared tokens.
+            shared: how many cached tokens are those of the new text.
         """
         if shared < len(self._text):
             self._truncate(shared)
-        pending = text[shared:]
         if not pending:
             return []
         known = self._tree.walk(pending)

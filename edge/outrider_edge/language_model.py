@@ -11,7 +11,7 @@ from outrider_common.sampling import Logits
 from outrider_edge.draft_cache import DraftCache, DraftModel
 from outrider_edge.drawn import drawn_draft
 from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask
-from outrider_edge.ranking import Ranker
+from outrider_edge.ranking import Place, Ranker
 
 WIDTH: Final = 4
 """So many guesses after each leaf: the target's token is among the first four in 96 of 100 places
@@ -47,29 +47,35 @@ class Guesser:
             text: all committed tokens.
             paths: behind them.
         """
+        known = [(i, logits) for i, logits in enumerate(all_logits) if logits is not None]
+        places = [self._place(text, paths[i]) for i, _ in known]
+        level = self._drawn if self._task.wants_draws else self._ranked
+        drafts = [Draft()] * len(paths)
+        for (i, _), draft in zip(known, level([row for _, row in known], places), strict=True):
+            drafts[i] = draft
+        return drafts
+
+    def _ranked(self, rows: Sequence[Logits], places: Sequence[Place]) -> list[Draft]:
         return [
-            Draft() if logits is None else self._draft(logits, text, path)
-            for logits, path in zip(all_logits, paths, strict=True)
+            Draft(guesses.tokens, (CONTEXT_END,) * len(guesses.tokens), guesses.probabilities)
+            for guesses in self._ranker.rank_all(rows, places, WIDTH)
         ]
 
-    def _draft(self, logits: Logits, text: Sequence[int], path: Sequence[int]) -> Draft:
-        position = len(text) + len(path)
-        prompt, output = self._penalised(text, path)
-        if self._task.wants_draws:
-            return drawn_draft(logits, self._task.sampling, position, prompt, output, WIDTH)
-        guesses = self._ranker.rank(logits, position, prompt, output, WIDTH)
-        siblings = (CONTEXT_END,) * len(guesses.tokens)
-        return Draft(guesses.tokens, siblings, guesses.probabilities)
+    def _drawn(self, rows: Sequence[Logits], places: Sequence[Place]) -> list[Draft]:
+        return [self._draw(row, place) for row, place in zip(rows, places, strict=True)]
 
-    def _penalised(
-        self, text: Sequence[int], path: Sequence[int]
-    ) -> tuple[Sequence[int], Sequence[int]]:
-        """The tokens of prompt and output, as far as penalties need to know them."""
+    def _draw(self, row: Logits, place: Place) -> Draft:
+        context = place.prompt_tokens, place.output_tokens
+        return drawn_draft(row, self._task.sampling, place.position, *context, WIDTH)
+
+    def _place(self, text: Sequence[int], path: Sequence[int]) -> Place:
+        """Where the next guess stands, with the tokens before it as far as penalties need them."""
+        position = len(text) + len(path)
         if not self._task.sampling.has_penalties:
-            return (), ()
+            return Place(position)
         tokens = [*text, *path]
         end = self._task.num_prompt_tokens
-        return tokens[:end], tokens[end:]
+        return Place(position, tokens[:end], tokens[end:])
 
 
 class LanguageModelProposer:

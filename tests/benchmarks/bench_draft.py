@@ -104,7 +104,7 @@ class Drafting:
     def __init__(self, model: OnnxModel, text: list[int], sampling: SamplingParams) -> None:
         task = DraftingTask(sampling, len(text), model.vocab_size)
         self._proposer = LanguageModelProposer(task, model)
-        self._text = text
+        self._text = tuple(text)  # as a session has it
         self._passes = PassClock(model)
 
     def grow_ms(self, width: int) -> float:
