@@ -6,7 +6,7 @@ Knows nothing of ONNX itself.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,9 @@ class Manifest:
         tools: versions of what the bundle was made with.
         parity: how close it is to the source.
         files: relative path to size and checksum, for every file but the manifest.
+        mask_token_ids: tokens that the model was trained to see in place of those which it does
+            not know yet, in the order in which they follow the last known one: at the k-th it says
+            what stands k tokens further. Distinct, below `vocab_size`. Empty: it was not.
     """
 
     format_version: int
@@ -153,6 +156,7 @@ class Manifest:
     tools: dict[str, str]
     parity: ParityReport
     files: dict[str, FileRecord]
+    mask_token_ids: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """The text of the manifest file."""
@@ -226,7 +230,27 @@ def _read_manifest(path: Path) -> Manifest:
     for name in _NEEDED_FILES:
         if name not in manifest.files:
             raise ModelFileError(f"{path} does not list the file {name}: {_REMEDY}.")
+    check_masks(str(path), manifest.mask_token_ids, manifest.vocab_size)
     return manifest
+
+
+def check_masks(where: str, mask_token_ids: Sequence[int], vocab_size: int) -> None:
+    """Refuse masks that are not distinct tokens of a model.
+
+    Raises:
+        ModelFileError: naming the first that is wrong, and `where`.
+    """
+    remedy = "correct 'mask_token_ids' in the config.json of the model, and export it again"
+    seen: set[int] = set()
+    for mask in mask_token_ids:
+        if not 0 <= mask < vocab_size:
+            raise ModelFileError(
+                f"{where} has the mask token {mask}, but the model reads tokens from 0 to "
+                f"{vocab_size - 1}: {remedy}."
+            )
+        if mask in seen:
+            raise ModelFileError(f"{where} has the mask token {mask} twice: {remedy}.")
+        seen.add(mask)
 
 
 def _check_version(path: Path, document: Any) -> None:

@@ -1,246 +1,102 @@
-"""Drafting with a small language model that keeps its KV cache between calls.
+"""Drafting with a small language model: one level of guesses after each leaf.
 
-Knows what the cache holds, a text and a small tree behind it, what to feed and what to forget;
-knows nothing of the runtime that computes the logits (`DraftModel` is its seam) and nothing of the
+Knows nothing of what is cached (`DraftCache`), of the runtime that computes the logits, or of the
 target model's weights.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from outrider_edge.cached_tree import CachedTree
+from outrider_common.sampling import Logits
+from outrider_edge.draft_cache import DraftCache, DraftModel
 from outrider_edge.drawn import drawn_draft
-from outrider_edge.prefix import common_prefix_length
 from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask
-from outrider_edge.ranking import Ranker
-from outrider_edge.row_tree import MAX_ROWS, TEXT_END
-
-Logits = NDArray[np.floating[Any]]
-
-FEED_CHUNK_TOKENS: Final = 128
-"""Longer inputs are fed in pieces, so that the memory of one pass stays bounded."""
+from outrider_edge.ranking import Place, Ranker
 
 WIDTH: Final = 4
 """So many guesses after each leaf: the target's token is among the first four in 96 of 100 places
 (an int4 copy of SmolLM2-135M), and the session sends only those that are worth it."""
 
-LONGEST_STEM: Final = 16
-"""So many tokens of the text that are not cached are computed in one pass with the branches."""
 
-
-class DraftSequence(Protocol):
-    """One KV cache of a draft model: a text and, behind it, rows that are a small tree.
-
-    Rows are numbered from 0, over all passes since `keep` or `truncate`; see `row_tree`.
-    """
-
-    @property
-    def length(self) -> int:
-        """How many tokens the cached text has."""
-        ...
-
-    def forward(self, tokens: Sequence[int], *, num_logits: int | None = None) -> Logits:
-        """Append `tokens` to the text; returns the logits of the last `num_logits` of them.
-
-        None: of all. The result is [num_logits or len(tokens), vocab]. There must be no rows.
-        """
-        ...
-
-    def forward_rows(
-        self, tokens: Sequence[int], parents: Sequence[int], wanted: Sequence[int]
-    ) -> Logits:
-        """Append rows; returns the logits of those with the ascending indices `wanted` in `tokens`.
-
-        The parent of a row is the number of an earlier one, or `TEXT_END`. The result is
-        [len(wanted), vocab], and valid until the next call.
-        """
-        ...
-
-    def keep(self, rows: Sequence[int], num_text: int = 0) -> None:
-        """Make the first `num_text` of some ascending rows text, keep the others, forget the rest.
-
-        Row `rows[num_text + i]` becomes row i.
-        """
-        ...
-
-    def truncate(self, length: int) -> None:
-        """Keep only the first `length` tokens of the text, and no rows."""
-        ...
-
-
-class DraftModel(Protocol):
-    """The weights of a draft model, shared by all sequences."""
-
-    @property
-    def vocab_size(self) -> int:
-        """How many logits a token has."""
-        ...
-
-    @property
-    def max_positions(self) -> int:
-        """How many tokens a sequence may hold."""
-        ...
-
-    def new_sequence(self) -> DraftSequence:
-        """An empty sequence."""
-        ...
-
-
-class LanguageModelProposer:
-    """Drafts one level after each leaf: what the draft model would choose under the sampling.
+class Guesser:
+    """Turns logits into guesses: what the draft model would choose under the sampling.
 
     With a temperature, the draft model's logits meet the same noise as the target's, so that both
     choose the same token with probability at least (1 - TV) / (1 + TV), where TV is the total
     variation distance of their distributions (arXiv:2408.07978).
+
+    Args:
+        task: what is drafted for.
+        vocab_size: how long a row of logits is.
+    """
+
+    def __init__(self, task: DraftingTask, vocab_size: int) -> None:
+        self._task = task
+        self._ranker = Ranker(task.sampling, vocab_size)
+
+    def guess(
+        self,
+        all_logits: Sequence[Logits | None],
+        text: Sequence[int],
+        paths: Sequence[Sequence[int]],
+    ) -> list[Draft]:
+        """For each path behind a text one level of guesses, `WIDTH` wide, from its logits.
+
+        Args:
+            all_logits: after each path, [vocab]; None: nothing is guessed there.
+            text: all committed tokens.
+            paths: behind them.
+        """
+        known = [(i, logits) for i, logits in enumerate(all_logits) if logits is not None]
+        places = [self._place(text, paths[i]) for i, _ in known]
+        level = self._drawn if self._task.wants_draws else self._ranked
+        drafts = [Draft()] * len(paths)
+        for (i, _), draft in zip(known, level([row for _, row in known], places), strict=True):
+            drafts[i] = draft
+        return drafts
+
+    def _ranked(self, rows: Sequence[Logits], places: Sequence[Place]) -> list[Draft]:
+        return [
+            Draft(guesses.tokens, (CONTEXT_END,) * len(guesses.tokens), guesses.probabilities)
+            for guesses in self._ranker.rank_all(rows, places, WIDTH)
+        ]
+
+    def _drawn(self, rows: Sequence[Logits], places: Sequence[Place]) -> list[Draft]:
+        return [self._draw(row, place) for row, place in zip(rows, places, strict=True)]
+
+    def _draw(self, row: Logits, place: Place) -> Draft:
+        context = place.prompt_tokens, place.output_tokens
+        return drawn_draft(row, self._task.sampling, place.position, *context, WIDTH)
+
+    def _place(self, text: Sequence[int], path: Sequence[int]) -> Place:
+        """Where the next guess stands, with the tokens before it as far as penalties need them."""
+        position = len(text) + len(path)
+        if not self._task.sampling.has_penalties:
+            return Place(position)
+        tokens = [*text, *path]
+        end = self._task.num_prompt_tokens
+        return Place(position, tokens[:end], tokens[end:])
+
+
+class LanguageModelProposer:
+    """Drafts one level after each leaf, from one pass of the draft model.
+
+    Args:
+        task: what is drafted for.
+        model: the draft model.
     """
 
     def __init__(self, task: DraftingTask, model: DraftModel) -> None:
-        self._task = task
-        self._vocab_size = min(task.vocab_size, model.vocab_size)
-        self._max_positions = model.max_positions
-        self._ranker = Ranker(task.sampling, self._vocab_size)
-        self._sequence = model.new_sequence()
-        self._text: list[int] = []  # as it is cached
-        self._tree = CachedTree()  # the rows behind it
+        vocab_size = min(task.vocab_size, model.vocab_size)
+        self._cache = DraftCache(model, vocab_size)
+        self._guesser = Guesser(task, vocab_size)
 
     def expand(
         self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
     ) -> list[Draft]:
-        """What may follow each leaf, from one pass over the draft model: one level, `WIDTH` wide.
-
-        What is cached of the text and the paths is not computed again. Guesses whose path disagrees
-        with `text` are forgotten. A draft is empty where its path is longer than the draft model
-        can read or the cache can hold besides the paths before it, or has a token that the draft
-        model lacks.
-        """
-        *before, end = text
-        all_logits = self._next_logits(before, [[end, *path] for path in paths])
-        return [
-            Draft() if logits is None else self._draft(logits, text, path)
-            for logits, path in zip(all_logits, paths, strict=True)
-        ]
-
-    def _next_logits(self, text: list[int], branches: Sequence[list[int]]) -> list[Logits | None]:
-        """The logits after each branch behind a text, [vocab]; None where it cannot be read.
-
-        Branches have one token at least.
-        """
-        shared = common_prefix_length(self._text, text)
-        longest = self._max_positions - len(text) if self._has_all(text[shared:]) else 0
-        can_read = [len(b) <= longest and self._has_all(b) for b in branches]
-        if not any(can_read):
-            return [None] * len(branches)
-        stem = self._follow(text, shared)
-        whole = [stem + branch if ok else [] for branch, ok in zip(branches, can_read, strict=True)]
-        self._make_room(whole)
-        return self._compute(whole)
-
-    def _has_all(self, tokens: list[int]) -> bool:
-        return max(tokens, default=0) < self._vocab_size
-
-    def _follow(self, text: list[int], shared: int) -> list[int]:
-        """Bring the cached text to `text`; returns those last tokens that are still to be computed.
-
-        Rows on the way become text, and what does not hang from its end is forgotten.
-
-        Args:
-            text: what is to be cached.
-            shared: how many tokens of it are, at its beginning.
-        """
-        if shared < len(self._text):
-            self._truncate(shared)
-        pending = text[shared:]
-        if not pending:
-            return []
-        known = self._tree.walk(pending)
-        is_whole = len(known) == len(pending)
-        self._keep(known + (self._tree.below(known[-1]) if is_whole else []), len(known))
-        self._text += pending[: len(known)]
-        return self._feed(pending[len(known) :])
-
-    def _feed(self, pending: list[int]) -> list[int]:
-        """Append to the cached text, unless it is so little that it can go with the branches."""
-        if len(pending) <= LONGEST_STEM and self._text:
-            return pending
-        for start in range(0, len(pending), FEED_CHUNK_TOKENS):
-            self._sequence.forward(pending[start : start + FEED_CHUNK_TOKENS], num_logits=0)
-        self._text += pending
-        return []
-
-    def _make_room(self, branches: Sequence[list[int]]) -> None:
-        """Forget rows that are on no branch, if what is to come would not fit beside them."""
-        known = [self._tree.walk(branch) for branch in branches]
-        needed = sum(len(b) - len(k) or 1 for b, k in zip(branches, known, strict=True) if b)
-        if needed > self._room:
-            # A leaf that is cached is computed again: better in its place than beside it.
-            above = zip(branches, known, strict=True)
-            self._keep(sorted({row for branch, rows in above for row in rows[: len(branch) - 1]}))
-
-    def _compute(self, branches: Sequence[list[int]]) -> list[Logits | None]:
-        """One pass over what is not cached of the branches; their logits, [vocab] each."""
-        first = self._tree.num_rows
-        leaves = [self._append(branch, first) for branch in branches]
-        wanted = sorted({leaf - first for leaf in leaves if leaf is not None})
-        if not wanted:
-            return [None] * len(branches)
-        logits = self._sequence.forward_rows(*self._tree.since(first), wanted)
-        by_row = dict(zip(wanted, logits[:, : self._vocab_size], strict=True))
-        return [None if leaf is None else by_row[leaf - first] for leaf in leaves]
-
-    def _append(self, branch: list[int], first: int) -> int | None:
-        """Add what is not cached of a branch; returns the row of its end, None if it has no room.
-
-        The end is computed again if that was in an earlier pass: its row is below `first`.
-        """
-        rows = self._tree.walk(branch)
-        if rows and len(rows) == len(branch):
-            if rows[-1] >= first:
-                return rows[-1]
-            rows.pop()
-        missing = branch[len(rows) :]
-        if not missing or len(missing) > self._room:
-            return None
-        row = rows[-1] if rows else TEXT_END
-        for token in missing:
-            row = self._tree.append(token, row)
-        return row
-
-    @property
-    def _room(self) -> int:
-        """How many more rows the cache can hold."""
-        num_rows = self._tree.num_rows
-        return min(MAX_ROWS, self._max_positions - len(self._text)) - num_rows
-
-    def _truncate(self, length: int) -> None:
-        self._sequence.truncate(length)
-        self._tree.keep(())
-        del self._text[length:]
-
-    def _keep(self, rows: Sequence[int], num_text: int = 0) -> None:
-        self._sequence.keep(rows, num_text)
-        self._tree.keep(rows, num_text)
-
-    def _draft(self, logits: Logits, text: Sequence[int], path: Sequence[int]) -> Draft:
-        position = len(text) + len(path)
-        prompt, output = self._penalised(text, path)
-        if self._task.wants_draws:
-            return drawn_draft(logits, self._task.sampling, position, prompt, output, WIDTH)
-        guesses = self._ranker.rank(logits, position, prompt, output, WIDTH)
-        siblings = (CONTEXT_END,) * len(guesses.tokens)
-        return Draft(guesses.tokens, siblings, guesses.probabilities)
-
-    def _penalised(
-        self, text: Sequence[int], path: Sequence[int]
-    ) -> tuple[Sequence[int], Sequence[int]]:
-        """The tokens of prompt and output, as far as penalties need to know them."""
-        if not self._task.sampling.has_penalties:
-            return (), ()
-        tokens = [*text, *path]
-        end = self._task.num_prompt_tokens
-        return tokens[:end], tokens[end:]
+        """What may follow each leaf: one level, `WIDTH` wide. Empty where it cannot be read."""
+        logits = self._cache.next_logits(text, paths)
+        return self._guesser.guess(logits.at(0), text, paths)
 
 
 class LanguageModelFactory:

@@ -1,4 +1,4 @@
-"""Which tokens a drafter guesses, best first, from one row of its logits.
+"""Which tokens a drafter guesses, best first, from rows of its logits.
 
 The first is what the target would choose from the same logits. Knows nothing of models, caches or
 trees.
@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from outrider_common import noise
-from outrider_common.noise import Purpose
+from outrider_common.noise import WORDS_PER_BLOCK, Purpose
 from outrider_common.sampling import (
     Floats,
     Ids,
@@ -24,11 +24,26 @@ from outrider_common.sampling import (
 )
 
 NEGLIGIBLE: Final = 1e-5
-"""Tokens less likely than this share of the likeliest are not considered in sampled mode.
+"""Tokens less likely than this share of the likeliest are not considered.
 
 The target chooses one of them in 0.4 of 100 cases (SmolLM2-135M at temperature 1), and the noise of
 all tokens would cost a tenth of a draft step.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a guess will stand.
+
+    Attributes:
+        position: counted from the start of the prompt.
+        prompt_tokens: the prompt; used by penalties only.
+        output_tokens: the tokens after it; used by penalties only.
+    """
+
+    position: int
+    prompt_tokens: Sequence[int] = ()
+    output_tokens: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +54,9 @@ class Guesses:
         tokens: distinct ids. The first is the drafter's guess, the others are its runners-up: in
             sampled mode they follow it in the order of log p + noise, which all nodes at this
             position share.
-        probabilities: of each under the softmax of the drafter's own logits.
+        probabilities: of each under the softmax of the drafter's own logits after penalties,
+            without the tokens below `NEGLIGIBLE`: too large by the share of these, which is 0.005
+            on average (SmolLM2-135M) and below n / (n + 1) for n = `NEGLIGIBLE` * vocab_size.
     """
 
     tokens: tuple[int, ...] = ()
@@ -49,7 +66,8 @@ class Guesses:
 class Ranker:
     """Ranks the guesses of one generation. Not for several threads at once.
 
-    Holds memory for one row of logits: fresh memory for each costs more than the arithmetic.
+    Looks at the whole vocabulary three times only: for the best token, for those that are not
+    negligible beside it, and for where they are. All else is done with these, a few thousand.
 
     Args:
         sampling: how the target chooses.
@@ -59,9 +77,14 @@ class Ranker:
     def __init__(self, sampling: SamplingParams, vocab_size: int) -> None:
         self._sampling = sampling
         self._plain = replace(
-            sampling, repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0
+            sampling,
+            repetition_penalty=1.0,
+            presence_penalty=0.0,
+            frequency_penalty=0.0,
+            min_p=max(sampling.min_p, NEGLIGIBLE),
         )
-        self._weights = np.empty(vocab_size, np.float32)
+        self._reach = -math.log(NEGLIGIBLE) * max(sampling.temperature, 1.0)
+        self._is_near = np.empty(vocab_size, np.bool_)
 
     def rank(
         self,
@@ -71,7 +94,14 @@ class Ranker:
         output_tokens: Sequence[int],
         count: int,
     ) -> Guesses:
-        """The best guesses for a position.
+        """The best guesses for one place: `rank_all` of one row of logits, [vocab_size]."""
+        place = Place(position, prompt_tokens, output_tokens)
+        return self.rank_all([logits], [place], count)[0]
+
+    def rank_all(
+        self, rows: Sequence[Logits], places: Sequence[Place], count: int
+    ) -> list[Guesses]:
+        """The best guesses for some places.
 
         Greedily those with the largest logits after penalties. With a temperature those with the
         largest log p + Gumbel(seed, position): the first is the target's choice if p is the
@@ -79,68 +109,92 @@ class Ranker:
         earlier ones not there. Tokens below `NEGLIGIBLE` are passed over.
 
         Args:
-            logits: after all tokens before `position`, [vocab_size].
-            position: where the token will stand, counted from the start of the prompt.
-            prompt_tokens: the prompt; used by penalties only.
-            output_tokens: the tokens after it; used by penalties only.
+            rows: for each place the logits after all tokens before it, [vocab_size].
+            places: where the guesses will stand. Those at one position share their noise.
             count: how many guesses are wanted at most; with few possible tokens there are fewer.
 
         Raises:
             ModelFileError: the logits are not usable.
         """
-        scores = logits
-        if self._sampling.has_penalties:
-            scores = penalise(logits, self._sampling, prompt_tokens, output_tokens)
-        best = best_token(scores)
-        if self._sampling.is_greedy:
-            tokens = [best] if count == 1 else self._largest(scores, count)
-        else:
-            tokens = self._sampled(scores, float(scores[best]), position, count)
-        return Guesses(tuple(tokens), self._probabilities(logits, tokens))
+        heads = [self._head(row, place) for row, place in zip(rows, places, strict=True)]
+        if not self._sampling.is_greedy:
+            self._add_noise(heads, [place.position for place in places])
+        return [head.guesses(count) for head in heads]
 
-    def _largest(self, scores: Logits, count: int) -> list[int]:
-        """The ids of the largest scores, falling, the lowest of equal ones first.
+    def _scores(self, row: Logits, place: Place) -> Logits:
+        if not self._sampling.has_penalties:
+            return row
+        return penalise(row, self._sampling, place.prompt_tokens, place.output_tokens)
 
-        For few of many this is faster than any partition.
-        """
-        left = self._weights
-        np.copyto(left, scores)
-        found: list[int] = []
-        for _ in range(min(count, len(left))):
-            token = int(left.argmax())
-            if left[token] == -np.inf:
-                break
-            found.append(token)
-            left[token] = -np.inf
-        return found
-
-    def _sampled(self, scores: Logits, best: float, position: int, count: int) -> list[int]:
-        near = np.flatnonzero(scores >= best + self._plain.temperature * math.log(NEGLIGIBLE))
-        kept = distribution(scores[near], self._plain, (), ())
-        token_ids = near[kept.token_ids]
-        uniforms = noise.uniform(np, self._plain.seed, Purpose.TOKEN, position, token_ids)
-        return [int(token_ids[i]) for i in _noisiest(kept.log_weights, uniforms, count)]
-
-    def _probabilities(self, logits: Logits, tokens: Sequence[int]) -> tuple[float, ...]:
-        """The probabilities of some tokens under the softmax of the logits."""
-        weights = self._weights
-        np.subtract(logits, logits.max(), out=weights)
-        np.exp(weights, out=weights)
+    def _head(self, row: Logits, place: Place) -> "_Head":
+        """The tokens that are considered at a place."""
+        scores = self._scores(row, place)
+        best = scores[best_token(scores)]
+        np.greater_equal(scores, best - self._reach, out=self._is_near)
+        token_ids = self._is_near.nonzero()[0]
+        logits = scores[token_ids]
+        logits -= best
+        weights = np.exp(logits)
         total = float(weights.sum())
-        return tuple(float(weights[token]) / total for token in tokens)
+        if self._sampling.is_greedy:
+            return _Head(token_ids, logits, weights, total)
+        kept = distribution(logits, self._plain, (), ())
+        chosen = kept.token_ids
+        return _Head(token_ids[chosen], kept.log_weights, weights[chosen], total)
+
+    def _add_noise(self, heads: "Sequence[_Head]", positions: Sequence[int]) -> None:
+        """Add the target's noise to all scores; few NumPy calls for all heads at a position."""
+        for position in set(positions):
+            here = [head for head, other in zip(heads, positions, strict=True) if other == position]
+            gumbels = self._gumbel(position, np.concatenate([head.token_ids for head in here]))
+            start = 0
+            for head in here:
+                stop = start + len(head.token_ids)
+                np.add(head.scores, gumbels[start:stop], out=head.scores)
+                start = stop
+
+    def _gumbel(self, position: int, token_ids: Ids) -> Floats:
+        """The target's noise of some tokens, [n].
+
+        But for the last place of some: NumPy's logarithm is faster than the one that has the same
+        bits everywhere.
+        """
+        key = np, self._plain.seed, Purpose.TOKEN, position
+        if len(token_ids) * WORDS_PER_BLOCK < len(self._is_near):
+            uniforms = noise.uniform(*key, token_ids)
+        else:
+            uniforms = noise.uniform_vocabulary(*key, len(self._is_near))[token_ids]
+        gumbels: Floats = -np.log(-np.log(uniforms))
+        return gumbels
 
 
-def _noisiest(log_weights: Floats, uniforms: Floats, count: int) -> Ids:
-    """The indices of the largest log_weights + gumbel(uniforms), falling.
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The tokens that are considered at one place.
 
-    The logarithms are taken only where a bound does not already exclude a token.
+    Attributes:
+        token_ids: ascending, [n].
+        scores: by which they are ranked, [n]: log-weights under the sampling, and noise.
+        weights: exp(logit) up to a constant, [n].
+        total: the sum of the weights before top-k, top-p and min-p.
     """
-    candidates = np.arange(len(log_weights))
-    if count < len(log_weights):
-        bounds = log_weights + noise.gumbel_bound(np, uniforms)
-        likely = np.argpartition(bounds, -count)[-count:]
-        reached = (log_weights[likely] + noise.gumbel(np, uniforms[likely])).min()
-        candidates = np.flatnonzero(bounds >= reached)
-    scores = log_weights[candidates] + noise.gumbel(np, uniforms[candidates])
-    order: Ids = candidates[np.argsort(-scores, kind="stable")[:count]]
-    return order
+
+    token_ids: Ids
+    scores: Logits
+    weights: Logits
+    total: float
+
+    def guesses(self, count: int) -> Guesses:
+        """The tokens with the largest scores, falling; of equal ones the lowest id first.
+
+        Overwrites the scores. For few of many, argmax is faster than any partition.
+        """
+        order: list[int] = []
+        for _ in range(min(count, len(self.scores))):
+            index = int(self.scores.argmax())
+            if self.scores[index] == -np.inf:
+                break
+            order.append(index)
+            self.scores[index] = -np.inf
+        probabilities = self.weights[order] / self.total
+        return Guesses(tuple(self.token_ids[order].tolist()), tuple(probabilities.tolist()))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.errors import MismatchError
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
+from outrider_edge.block_proposer import BlockFactory
 from outrider_edge.calibration import Calibration
 from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.combined import CombinedFactory
@@ -146,7 +147,8 @@ def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:
         allow_spinning=settings.allow_spinning,
         providers=settings.providers,
     )
-    return LanguageModelFactory(model)
+    masks = bundle.manifest.mask_token_ids
+    return BlockFactory(model, masks) if masks else LanguageModelFactory(model)
 
 
 _MAKERS: dict[ProposerName, Callable[[EdgeSettings, Bundle], ProposerFactory]] = {

@@ -7,10 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from outrider_common.errors import InvalidInputError, UnsupportedError
+from outrider_common.errors import InvalidInputError, ModelFileError, UnsupportedError
 from outrider_export.decoder import Decoder, load_decoder
 from outrider_export.graph import kv_layout, write_graph
 from outrider_export.parity import ParityGate
@@ -24,6 +24,7 @@ from outrider_models.bundle import (
     Manifest,
     ParityReport,
     QuantisationRecord,
+    check_masks,
     tokenizer_fingerprint,
 )
 from outrider_models.checksums import record_files
@@ -156,6 +157,7 @@ def _manifest(
         tools={"python": platform.python_version(), **{tool: version(tool) for tool in _TOOLS}},
         parity=_NOT_MEASURED,
         files={},
+        mask_token_ids=_mask_token_ids(decoder.model.config, architecture.vocab_size),
     )
 
 
@@ -167,6 +169,21 @@ def _eos_token_ids(generation: GenerationConfig, tokenizer: Any) -> tuple[int, .
     if ids is None:
         return ()
     return tuple(ids) if isinstance(ids, list) else (int(ids),)
+
+
+def _mask_token_ids(config: PretrainedConfig, vocab_size: int) -> tuple[int, ...]:
+    """The tokens on which a model was trained to look further ahead, if it was; see `Manifest`.
+
+    Raises:
+        ModelFileError: its config.json names others than tokens.
+    """
+    ids = getattr(config, "mask_token_ids", None) or []
+    if not isinstance(ids, list) or not all(type(token) is int for token in ids):
+        raise ModelFileError(
+            f"'mask_token_ids' in the model's config.json is {ids!r}: give a list of token ids."
+        )
+    check_masks("The model", ids, vocab_size)
+    return tuple(ids)
 
 
 def _check_fp32_graph(decoder: Decoder, draft: Manifest, gate: ParityGate, scratch: Path) -> float:

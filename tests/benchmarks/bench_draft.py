@@ -55,7 +55,7 @@ tokens = runtime.load_tokenizer(bundle).encode(sys.argv[2])[:1000]
 factory = runtime._MAKERS["lm"](EdgeSettings(), bundle)
 proposer = factory.start(DraftingTask(SamplingParams(), 900, bundle.manifest.vocab_size))
 for end in range(900, len(tokens)):
-    proposer.propose(tokens[:end], 1)
+    proposer.expand(tokens[:end], [[]], 1)
 print(Path("/proc/self/status").read_text())
 """
 """What the process of an edge holds, but for its connection: 1,000 tokens of context at the end."""
@@ -104,7 +104,7 @@ class Drafting:
     def __init__(self, model: OnnxModel, text: list[int], sampling: SamplingParams) -> None:
         task = DraftingTask(sampling, len(text), model.vocab_size)
         self._proposer = LanguageModelProposer(task, model)
-        self._text = text
+        self._text = tuple(text)  # as a session has it
         self._passes = PassClock(model)
 
     def grow_ms(self, width: int) -> float:
@@ -125,13 +125,13 @@ class Drafting:
 
     def _first_leaves(self, width: int) -> list[list[int]]:
         self._proposer.expand(self._text[:-1], [[]], 1)  # forgets the tree
-        (first,) = self._proposer.expand(self._text, [[]], width)
-        return [[token] for token in first.tokens]
+        (first,) = self._proposer.expand(self._text, [[]], 1)
+        return [[token] for token in first.tokens[:width]]
 
     def _grow(self, paths: list[list[int]]) -> None:
         for _ in range(DEPTH):
-            guesses = self._proposer.expand(self._text, paths, WIDTH)
-            paths = [[*path, g.tokens[0]] for path, g in zip(paths, guesses, strict=True)]
+            drafts = self._proposer.expand(self._text, paths, 1)
+            paths = [[*path, d.tokens[0]] for path, d in zip(paths, drafts, strict=True)]
 
 
 class PassClock:

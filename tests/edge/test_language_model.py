@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 
 from outrider_common.acceptance import exact_token
 from outrider_common.sampling import SamplingParams
-from outrider_edge.language_model import (
-    FEED_CHUNK_TOKENS,
-    LONGEST_STEM,
-    WIDTH,
-    LanguageModelFactory,
-    LanguageModelProposer,
-)
+from outrider_edge.draft_cache import FEED_CHUNK_TOKENS, LONGEST_STEM
+from outrider_edge.language_model import WIDTH, LanguageModelFactory, LanguageModelProposer
 from outrider_edge.proposer import Draft, DraftingTask
 from outrider_edge.row_tree import MAX_ROWS
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from outrider_common.acceptance import exact_token
 from outrider_common.errors import ModelFileError
 from outrider_common.sampling import Logits, SamplingParams, penalise
-from outrider_edge.ranking import NEGLIGIBLE, Guesses, Ranker
+from outrider_edge.ranking import NEGLIGIBLE, Guesses, Place, Ranker
 
 VOCAB_SIZE = 50
 CONTEXT = ([3, 4], [4, 5, 5])
@@ -69,6 +69,32 @@ def test_fewer_guesses_are_the_first_of_more(sampling: SamplingParams, seed: int
     many = rank(logits, sampling, POSITION, *CONTEXT, 8)
     for count in range(1, 8):
         assert rank(logits, sampling, POSITION, *CONTEXT, count).tokens == many.tokens[:count]
+
+
+@settings(deadline=None)
+@given(SAMPLINGS, st.lists(st.tuples(st.integers(0, 2**32), st.integers(4, 6)), max_size=6))
+def test_places_that_are_ranked_together_are_ranked_as_alone(
+    sampling: SamplingParams, seeds_and_positions: list[tuple[int, int]]
+) -> None:
+    rows = [logits_of(seed) for seed, _ in seeds_and_positions]
+    places = [Place(position, *CONTEXT) for _, position in seeds_and_positions]
+    alone = [
+        rank(row, sampling, place.position, *CONTEXT, 4)
+        for row, place in zip(rows, places, strict=True)
+    ]
+    assert Ranker(sampling, VOCAB_SIZE).rank_all(rows, places, 4) == alone
+
+
+@given(st.integers(0, 2**32), st.floats(0.1, 40))
+def test_a_probability_is_too_large_by_the_share_of_negligible_tokens_at_most(
+    seed: int, spread: float
+) -> None:
+    logits = logits_of(seed) * np.float32(spread)
+    weights = np.exp(logits.astype(np.float64) - logits.max())
+    guesses = rank(logits, SamplingParams(), POSITION, (), (), 4)
+    true = weights[list(guesses.tokens)] / weights.sum()
+    assert (np.array(guesses.probabilities) >= true * (1 - 1e-5)).all()
+    assert (np.array(guesses.probabilities) <= true * (1 + VOCAB_SIZE * NEGLIGIBLE) + 1e-6).all()
 
 
 def test_the_logits_are_left_as_they_are() -> None:

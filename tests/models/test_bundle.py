@@ -113,6 +113,7 @@ def test_a_manifest_that_is_no_object_is_refused(directory: Path, text: bytes) -
         (lambda d: d["kv"].update(num_layers=1.5), "kv.num_layers"),
         (lambda d: d["files"]["model.onnx"].update(sha256="abc"), "files.model.onnx"),
         (lambda d: d.update(eos_token_ids=[2, None]), "eos_token_ids.1"),
+        (lambda d: d.update(mask_token_ids=[7, "8"]), "mask_token_ids.1"),
     ],
 )
 def test_a_bad_entry_of_the_manifest_is_named(
@@ -121,6 +122,29 @@ def test_a_bad_entry_of_the_manifest_is_named(
     edit_manifest(directory, edit)
     with pytest.raises(ModelFileError, match=f"'{named}'"):
         Bundle.load(directory)
+
+
+@pytest.mark.parametrize(
+    ("masks", "complaint"),
+    [
+        ([7, 300], r"the mask token 300, but the model reads tokens from 0 to 299: correct"),
+        ([-1], "the mask token -1, but"),
+        ([7, 8, 7], "the mask token 7 twice: correct 'mask_token_ids' in the config.json"),
+    ],
+)
+def test_masks_that_are_not_distinct_tokens_are_named(
+    directory: Path, masks: list[int], complaint: str
+) -> None:
+    edit_manifest(directory, lambda d: d.update(mask_token_ids=masks))
+    with pytest.raises(ModelFileError, match=complaint):
+        Bundle.load(directory)
+
+
+def test_a_bundle_without_masks_has_none(directory: Path) -> None:
+    edit_manifest(directory, lambda d: d.pop("mask_token_ids"))
+    assert Bundle.load(directory).manifest.mask_token_ids == ()
+    edit_manifest(directory, lambda d: d.update(mask_token_ids=[7, 0]))
+    assert Bundle.load(directory).manifest.mask_token_ids == (7, 0)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
