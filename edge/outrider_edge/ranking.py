@@ -30,6 +30,16 @@ The target chooses one of them in 0.4 of 100 cases (SmolLM2-135M at temperature 
 all tokens would cost a tenth of a draft step.
 """
 
+DISTURBANCE: Final = 0.55
+"""How far apart, in logits, drafter and target are taken to be; the calibration corrects it.
+
+Fitted to the choices of SmolLM2-135M beside those of its int4 copy: the best at temperature 1 is
+0.6, greedily 0.5. With it, the mean negative log-likelihood of the chance that the first guess is
+right is 0.31 greedily and 0.49 at temperature 1, against 0.49 and 1.78 with the drafter's plain
+softmax, and 0.45 and 0.62 if only the mean is known (2,072 and 2,150 tokens of answers to
+Spec-Bench prompts).
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -54,9 +64,10 @@ class Guesses:
         tokens: distinct ids. The first is the drafter's guess, the others are its runners-up: in
             sampled mode they follow it in the order of log p + noise, which all nodes at this
             position share.
-        probabilities: of each under the softmax of the drafter's own logits after penalties,
-            without the tokens below `NEGLIGIBLE`: too large by the share of these, which is 0.005
-            on average (SmolLM2-135M) and below n / (n + 1) for n = `NEGLIGIBLE` * vocab_size.
+        probabilities: of each the chance that a model chooses it whose logits are like the
+            drafter's but for some disturbance: softmax(score / `DISTURBANCE`) over all tokens that
+            are considered, where a score is a logit after penalties, plus temperature times noise
+            in sampled mode. The margin between the scores counts, not how likely a token is.
     """
 
     tokens: tuple[int, ...] = ()
@@ -119,7 +130,8 @@ class Ranker:
         heads = [self._head(row, place) for row, place in zip(rows, places, strict=True)]
         if not self._sampling.is_greedy:
             self._add_noise(heads, [place.position for place in places])
-        return [head.guesses(count) for head in heads]
+        sharpness = (self._sampling.temperature or 1.0) / DISTURBANCE
+        return [head.guesses(count, sharpness) for head in heads]
 
     def _scores(self, row: Logits, place: Place) -> Logits:
         if not self._sampling.has_penalties:
@@ -134,13 +146,10 @@ class Ranker:
         token_ids = self._is_near.nonzero()[0]
         logits = scores[token_ids]
         logits -= best
-        weights = np.exp(logits)
-        total = float(weights.sum())
         if self._sampling.is_greedy:
-            return _Head(token_ids, logits, weights, total)
+            return _Head(token_ids, logits)
         kept = distribution(logits, self._plain, (), ())
-        chosen = kept.token_ids
-        return _Head(token_ids[chosen], kept.log_weights, weights[chosen], total)
+        return _Head(token_ids[kept.token_ids], kept.log_weights)
 
     def _add_noise(self, heads: "Sequence[_Head]", positions: Sequence[int]) -> None:
         """Add the target's noise to all scores; few NumPy calls for all heads at a position."""
@@ -175,20 +184,22 @@ class _Head:
     Attributes:
         token_ids: ascending, [n].
         scores: by which they are ranked, [n]: log-weights under the sampling, and noise.
-        weights: exp(logit) up to a constant, [n].
-        total: the sum of the weights before top-k, top-p and min-p.
     """
 
     token_ids: Ids
     scores: Logits
-    weights: Logits
-    total: float
 
-    def guesses(self, count: int) -> Guesses:
+    def guesses(self, count: int, sharpness: float) -> Guesses:
         """The tokens with the largest scores, falling; of equal ones the lowest id first.
 
         Overwrites the scores. For few of many, argmax is faster than any partition.
+
+        Args:
+            count: how many at most.
+            sharpness: what a score is multiplied with before the softmax.
         """
+        chances = np.exp((self.scores - self.scores.max()) * sharpness)
+        chances /= chances.sum()
         order: list[int] = []
         for _ in range(min(count, len(self.scores))):
             index = int(self.scores.argmax())
@@ -196,5 +207,4 @@ class _Head:
                 break
             order.append(index)
             self.scores[index] = -np.inf
-        probabilities = self.weights[order] / self.total
-        return Guesses(tuple(self.token_ids[order].tolist()), tuple(probabilities.tolist()))
+        return Guesses(tuple(self.token_ids[order].tolist()), tuple(chances[order].tolist()))
