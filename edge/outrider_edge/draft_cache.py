@@ -205,40 +205,22 @@ class DraftCache:
         """One pass over what is not cached of the branches, and over the probes below them."""
         first = self._tree.num_rows
         ends = [self._append(branch, first) for branch in branches]
-        depths = {end: len(b) for end, b in zip(ends, branches, strict=True) if end is not None}
-        if not depths:
+        leaves = sorted({end for end in ends if end is not None})
+        if not leaves:
             return self._nothing(len(branches))
-        leaves = sorted(depths)
         rows = _Rows(first, *self._tree.since(first), wanted=[leaf - first for leaf in leaves])
         own = {leaf: [i] for i, leaf in enumerate(leaves)}
-        self._probe(rows, own, depths, probes)
+        # No path has more tokens than there are rows: where there is room, there are positions.
+        num_left = self._room
+        for leaf in leaves:
+            chain = rows.append_chain(leaf, probes[:num_left])
+            own[leaf] += chain
+            num_left -= len(chain)
         logits = self._sequence.forward_rows(rows.tokens, rows.parents, rows.wanted)
         if len(rows.wanted) > len(leaves):
             self._sequence.keep(range(self._tree.num_rows))  # but not the probes
         of_path = [[] if end is None else own[end] for end in ends]
         return PathLogits(logits[:, : self._vocab_size], of_path)
-
-    def _probe(
-        self,
-        rows: "_Rows",
-        own: dict[int, list[int]],
-        depths: dict[int, int],
-        probes: Sequence[int],
-    ) -> None:
-        """Add as many probes below each leaf as the cache and the model's positions have room for.
-
-        Args:
-            rows: where they are added.
-            own: of each leaf which of the logits are its own; extended.
-            depths: of each leaf, in tokens behind the cached text.
-            probes: see `next_logits`.
-        """
-        num_left = self._room
-        for leaf, logits in own.items():
-            num_positions = self._max_positions - len(self._text) - depths[leaf]
-            chain = probes[: min(num_left, num_positions)]
-            logits += rows.append_chain(leaf, chain)
-            num_left -= len(chain)
 
     def _nothing(self, num_paths: int) -> PathLogits:
         return PathLogits(np.empty((0, self._vocab_size), np.float32), [[]] * num_paths)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from tiny_models import write_tiny_model
 
 from outrider_common.acceptance import AcceptanceMode, exact_token
+from outrider_common.config import EdgeSettings
 from outrider_common.errors import ModelFileError
 from outrider_common.sampling import SamplingParams
+from outrider_edge import runtime
 from outrider_edge.block_proposer import BlockFactory, BlockProposer
 from outrider_edge.drawn import drawn_draft
 from outrider_edge.language_model import WIDTH, LanguageModelFactory
@@ -160,7 +162,9 @@ def test_a_real_graph_gives_the_rows_of_its_masks(tmp_path: Path) -> None:
     assert bundle.manifest.mask_token_ids == tuple(masks)
     model = OnnxModel(bundle)
     task = DraftingTask(GREEDY, 3, bundle.manifest.vocab_size)
-    proposer = BlockFactory(model, bundle.manifest.mask_token_ids).start(task)
+    factory = runtime._MAKERS["lm"](EdgeSettings(), bundle)
+    assert factory.name == "block"
+    proposer = factory.start(task)
     text = [20, 30, 40, 50]
     for paths in ([[]], [[5], [6]], [[5, 8], [6, 9]]):
         for path, draft in zip(paths, proposer.expand(text, paths, 4), strict=True):
