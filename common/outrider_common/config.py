@@ -274,6 +274,16 @@ class EdgeSettings(Section):
         le=1024,
         description="Draft nodes ahead of the last committed token at most.",
     )
+    retrieval_memory_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description=(
+            "How many tokens of earlier prompts and answers the proposer `retrieval` remembers, "
+            "for as long as the process lives; 0 remembers none. Only for an edge with one user: "
+            "guesses taken from one answer show in the messages of another."
+        ),
+    )
     connect_timeout_s: float = Field(
         default=5.0,
         gt=0,

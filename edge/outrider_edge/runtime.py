@@ -151,7 +151,9 @@ def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:
 
 _MAKERS: dict[ProposerName, Callable[[EdgeSettings, Bundle], ProposerFactory]] = {
     "lm": _language_model,
-    "retrieval": lambda _settings, _bundle: RetrievalFactory(),
+    "retrieval": lambda settings, _bundle: RetrievalFactory(
+        memory_tokens=settings.retrieval_memory_tokens
+    ),
     "garbage": lambda _settings, _bundle: GarbageFactory(),
     "none": lambda _settings, _bundle: NoneFactory(),
 }
