@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-ProposerName: TypeAlias = Literal["lm", "retrieval", "garbage", "none"]
+ProposerName: TypeAlias = Literal["lm", "retrieval", "recycling", "garbage", "none"]
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
 NumberFormat: TypeAlias = Literal["auto", "float32", "bfloat16"]
 CompileChoice: TypeAlias = Literal["auto", "on", "off"]
@@ -239,7 +239,8 @@ class EdgeSettings(Section):
         min_length=1,
         description=(
             "What drafts, the first in the list first: lm (the drafter bundle), retrieval (from "
-            "prompt and answer), garbage (random guesses, for tests), none."
+            "prompt and answer), recycling (what followed each token before, and the verifier's "
+            "runner-ups), garbage (random guesses, for tests), none."
         ),
         json_schema_extra={
             ALLOWED: f"a list of {', '.join(get_args(ProposerName))}, each at most once, and "

@@ -26,10 +26,6 @@ class GrowingText(Sequence[int]):
         """Whether both are beginnings of one list, so that the longer one begins with the other."""
         return isinstance(other, GrowingText) and other._tokens is self._tokens
 
-    def since(self, start: int) -> list[int]:
-        """The tokens from a position on."""
-        return self._tokens[start : self._length]
-
     def __len__(self) -> int:
         return self._length
 
@@ -42,4 +38,9 @@ class GrowingText(Sequence[int]):
     def __getitem__(self, index: slice) -> list[int]: ...
     def __getitem__(self, index: int | slice) -> int | list[int]:
         """A token, or a list of some."""
-        return self.since(0)[index]
+        places = range(self._length)[index]
+        if isinstance(places, int):
+            return self._tokens[places]
+        if places.step == 1:
+            return self._tokens[places.start : places.stop]
+        return [self._tokens[place] for place in places]

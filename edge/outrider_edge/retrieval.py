@@ -61,7 +61,7 @@ class RetrievalProposer:
         """Have the index hold this text, which usually is the last one and a few tokens more."""
         if isinstance(text, GrowingText) and text.is_of_the_list_of(self._seen):
             shared = min(len(text), len(self.text))
-            new = text.since(shared)
+            new = text[shared:]
         else:
             tokens = list(text)
             shared = common_prefix_length(self.text, tokens)

@@ -19,7 +19,7 @@ def test_it_stays_as_it_was_when_its_list_grows(
     assert len(text) == len(before)
     assert text[index] == before[index]
     assert [text[i] for i in range(-len(before), len(before))] == before * 2
-    assert [text.since(start) for start in range(14)] == [before[start:] for start in range(14)]
+    assert [text[start:] for start in range(14)] == [before[start:] for start in range(14)]
 
 
 def test_only_texts_of_the_very_same_list_are_beginnings_of_one_another() -> None:

@@ -20,10 +20,11 @@ from outrider_edge.retrieval import (
     RetrievalProposer,
     match_votes,
 )
-from outrider_edge.suffix_index import MAX_CANDIDATES, MAX_COMPARED_TOKENS
+from outrider_edge.suffix_index import MAX_COMPARED_TOKENS
 
-TEXTS = st.lists(st.integers(0, 2), max_size=MAX_CANDIDATES // 2)
-"""So short that everything is looked at."""
+MOST_TOKENS = 14
+"""Of a text so short that, with a path behind it, a search looks at everything."""
+TEXTS = st.lists(st.integers(0, 2), max_size=MOST_TOKENS)
 PATHS = st.lists(st.lists(st.integers(0, 2), max_size=3), min_size=1, max_size=4)
 TASK = DraftingTask(SamplingParams(), num_prompt_tokens=1, vocab_size=1000)
 
@@ -104,24 +105,24 @@ class ProposerFollowsAnyContext(RuleBasedStateMachine):
 
     @rule(tokens=TEXTS, paths=PATHS)
     def grow(self, tokens: list[int], paths: list[list[int]]) -> None:
-        self.text, self.paths = [*self.text, *tokens][:MAX_CANDIDATES], paths
+        self.text, self.paths = [*self.text, *tokens][:MOST_TOKENS], paths
 
     @rule(tokens=TEXTS, paths=PATHS)
     def grow_in_place(self, tokens: list[int], paths: list[list[int]]) -> None:
-        self.growing += [0, *tokens][: MAX_CANDIDATES - len(self.growing)]
+        self.growing += [0, *tokens][: MOST_TOKENS - len(self.growing)]
         self.text, self.paths = GrowingText(self.growing), paths
 
     @rule(paths=PATHS)
     def grow_in_another_list(self, paths: list[list[int]]) -> None:
-        self.growing = [0, *self.growing[::-1]][:MAX_CANDIDATES]
+        self.growing = [0, *self.growing[::-1]][:MOST_TOKENS]
         self.text, self.paths = GrowingText(self.growing), paths
 
     @rule(num_tokens=st.integers(1, 5), tokens=st.lists(st.integers(0, 2), max_size=5))
     def swap_the_tail(self, num_tokens: int, tokens: list[int]) -> None:
         text = list(self.text)
-        self.text = (*text[:1], *text[1:-num_tokens], *tokens)[:MAX_CANDIDATES]
+        self.text = (*text[:1], *text[1:-num_tokens], *tokens)[:MOST_TOKENS]
 
-    @rule(tokens=st.lists(st.integers(0, 2), min_size=1, max_size=30))
+    @rule(tokens=st.lists(st.integers(0, 2), min_size=1, max_size=MOST_TOKENS))
     def begin_anew(self, tokens: list[int]) -> None:
         self.text = tokens
 
