@@ -18,7 +18,7 @@ class GrowingText(Sequence[int]):
         tokens: nothing in it may be changed or dropped from now on; it may only grow.
     """
 
-    def __init__(self, tokens: list[int]) -> None:
+    def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens = tokens
         self._length = len(tokens)
 
@@ -42,5 +42,5 @@ class GrowingText(Sequence[int]):
         if isinstance(places, int):
             return self._tokens[places]
         if places.step == 1:
-            return self._tokens[places.start : places.stop]
+            return list(self._tokens[places.start : places.stop])
         return [self._tokens[place] for place in places]

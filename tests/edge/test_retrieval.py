@@ -5,7 +5,13 @@ from math import prod
 
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 from test_suffix_index import matches_by_brute_force
 
 from outrider_common.sampling import SamplingParams
@@ -96,6 +102,7 @@ class ProposerFollowsAnyContext(RuleBasedStateMachine):
         super().__init__()
         self.proposer = fresh_proposer()
         self.growing: list[int] = []
+        self.earlier: list[GrowingText] = []
         self.text: Sequence[int] = ()
         self.paths: list[list[int]] = []
 
@@ -111,6 +118,12 @@ class ProposerFollowsAnyContext(RuleBasedStateMachine):
     def grow_in_place(self, tokens: list[int], paths: list[list[int]]) -> None:
         self.growing += [0, *tokens][: MOST_TOKENS - len(self.growing)]
         self.text, self.paths = GrowingText(self.growing), paths
+        self.earlier.append(GrowingText(self.growing))
+
+    @precondition(lambda self: self.earlier)
+    @rule(data=st.data())
+    def go_back(self, data: st.DataObject) -> None:
+        self.text = data.draw(st.sampled_from(self.earlier))
 
     @rule(paths=PATHS)
     def grow_in_another_list(self, paths: list[list[int]]) -> None:
