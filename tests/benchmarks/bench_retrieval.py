@@ -1,4 +1,4 @@
-"""Benchmark of retrieval: microseconds for each token of a long text, and how often it is right.
+"""Benchmark of drafting without a model: microseconds for each token, and how often it is right.
 
 Times are for one token at 8,192 tokens of context, in turns (A B C A B C ...); the texts are real
 ones and such as are slow to search. What is right is counted on recorded answers of a target, if a
@@ -20,8 +20,10 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from outrider_common.sampling import SamplingParams
+from outrider_edge.combined import CombinedFactory
 from outrider_edge.growing_text import GrowingText
-from outrider_edge.proposer import CONTEXT_END, DraftingTask
+from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask, Learner, ProposerFactory
+from outrider_edge.recycling import RecyclingFactory
 from outrider_edge.retrieval import MIN_MATCH_TOKENS, RetrievalFactory
 from outrider_edge.suffix_index import SuffixIndex
 from outrider_models.store import ModelStore, default_root
@@ -31,6 +33,7 @@ CONTEXT_TOKENS: Final = 8192
 NUM_TOKENS: Final = 64
 """How many tokens are added in one measurement."""
 DEPTH: Final = 12
+NUM_GUESSES: Final = (4, 8, 16)
 TASK: Final = DraftingTask(SamplingParams(), num_prompt_tokens=1, vocab_size=10**6)
 
 Texts = dict[str, list[int]]
@@ -112,6 +115,59 @@ def hits(answers: Sequence[dict[str, Any]], memory_tokens: int) -> Table:
     return Table(f"Shares of {num_tokens} tokens, {memory}", "", series)
 
 
+def passes(answers: Sequence[dict[str, Any]], num_guesses: int) -> Table:
+    """How many tokens a pass commits if it checks the likeliest guesses and nothing is on its way.
+
+    Runner-ups are learnt from where the answers come with them.
+    """
+    factories: dict[str, ProposerFactory] = {
+        "retrieval": RetrievalFactory(),
+        "recycling": RecyclingFactory(),
+        "retrieval, else recycling": CombinedFactory([RetrievalFactory(), RecyclingFactory()]),
+    }
+    num_tokens = sum(len(answer["answer"]) for answer in answers)
+    series = tuple(
+        Series(
+            label, (num_tokens / sum(_num_passes(answer, f, num_guesses) for answer in answers),)
+        )
+        for label, f in factories.items()
+    )
+    return Table(f"Tokens a pass that checks at most {num_guesses} guesses", "", series)
+
+
+def _num_passes(answer: dict[str, Any], factory: ProposerFactory, num_guesses: int) -> int:
+    proposer = factory.start(TASK)
+    text, left = list(answer["prompt"]), list(answer["answer"])
+    runner_ups = list(answer.get("runner_ups", ()))
+    num_passes = 0
+    while left:
+        draft = proposer.expand(GrowingText(text), [()], DEPTH)[0]
+        num_new = min(_num_right(draft, left, num_guesses) + 1, len(left))
+        if isinstance(proposer, Learner):
+            best = [others[: proposer.num_runner_ups] for others in runner_ups[:num_new]]
+            proposer.learn(text[-1], left[:num_new], best)
+        text += left[:num_new]
+        left, runner_ups = left[num_new:], runner_ups[num_new:]
+        num_passes += 1
+    return num_passes
+
+
+def _num_right(draft: Draft, coming: Sequence[int], num_guesses: int) -> int:
+    """How far down the likeliest guesses go along with what is coming."""
+    values: list[float] = []
+    for parent, probability in zip(draft.parents, draft.probabilities, strict=True):
+        values.append(probability * (1.0 if parent == CONTEXT_END else values[parent]))
+    likeliest = sorted(range(len(values)), key=lambda place: -values[place])[:num_guesses]
+    places = {(draft.parents[place], draft.tokens[place]): place for place in likeliest}
+    place, num_right = CONTEXT_END, 0
+    for token in coming:
+        if (place, token) not in places:
+            break
+        place = places[place, token]
+        num_right += 1
+    return num_right
+
+
 def _read_answers(path: Path) -> dict[float, list[dict[str, Any]]]:
     """Recorded answers by the temperature at which they were written."""
     by_temperature: dict[float, list[dict[str, Any]]] = {}
@@ -125,7 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measure retrieval on one core.")
     parser.add_argument("--rounds", type=int, default=15, help="of each table (default: 15)")
     parser.add_argument(
-        "--answers", type=Path, help="recorded answers: a JSON list of {prompt, answer, T}"
+        "--answers",
+        type=Path,
+        help="recorded answers: a JSON list of {prompt, answer, T}, maybe with runner_ups",
     )
     parser.add_argument(
         "--memory", type=int, default=8192, help="tokens of earlier answers (default: 8192)"
@@ -139,8 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = list(costs(make_texts(real), options.rounds))
     if options.answers:
         for temperature, answers in sorted(_read_answers(options.answers).items()):
-            for memory_tokens in (0, options.memory):
-                table = hits(answers, memory_tokens)
+            found = [hits(answers, memory_tokens) for memory_tokens in (0, options.memory)]
+            found += [passes(answers, num_guesses) for num_guesses in NUM_GUESSES]
+            for table in found:
                 measure = f"{table.measure}, temperature {temperature:g}"
                 tables.append(Table(measure, table.unit, table.series))
     for table in tables:

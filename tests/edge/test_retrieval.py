@@ -22,6 +22,7 @@ from outrider_edge.retrieval import (
     MAX_MATCHES,
     MIN_MATCH_TOKENS,
     NO_VOTE,
+    SIDE_BRANCH_TOKENS,
     RetrievalFactory,
     RetrievalProposer,
     match_votes,
@@ -31,6 +32,7 @@ from outrider_edge.suffix_index import MAX_COMPARED_TOKENS
 MOST_TOKENS = 14
 """Of a text so short that, with a path behind it, a search looks at everything."""
 TEXTS = st.lists(st.integers(0, 2), max_size=MOST_TOKENS)
+DEPTH = SIDE_BRANCH_TOKENS + 2
 PATHS = st.lists(st.lists(st.integers(0, 2), max_size=3), min_size=1, max_size=4)
 TASK = DraftingTask(SamplingParams(), num_prompt_tokens=1, vocab_size=1000)
 
@@ -72,8 +74,8 @@ def draft_by_brute_force(text: list[int], max_depth: int) -> dict[tuple[int, ...
     for _, tokens in followed:
         new = [tokens[:n] for n in range(1, max_depth + 1) if tokens[:n] not in paths]
         if new and num_branches < MAX_BRANCHES:
+            paths += new[:SIDE_BRANCH_TOKENS] if num_branches else new
             num_branches += 1
-            paths += new
 
     def votes_for(path: tuple[int, ...], depth: int) -> float:
         grown = (length + depth for length, tokens in followed if tokens[: len(path)] == path)
@@ -143,9 +145,9 @@ class ProposerFollowsAnyContext(RuleBasedStateMachine):
     def it_drafts_what_the_plain_version_drafts(self) -> None:
         if not self.text:
             return
-        drafts = self.proposer.expand(self.text, self.paths, 5)
+        drafts = self.proposer.expand(self.text, self.paths, DEPTH)
         for path, draft in zip(self.paths, drafts, strict=True):
-            assert_is_the_plain_draft(draft, [*self.text, *path], 5)
+            assert_is_the_plain_draft(draft, [*self.text, *path], DEPTH)
 
 
 TestProposerFollowsAnyContext = ProposerFollowsAnyContext.TestCase
