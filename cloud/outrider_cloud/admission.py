@@ -10,7 +10,13 @@ from outrider_common.errors import (
     ProtocolViolationError,
     UnknownModelError,
 )
-from outrider_common.messages import PROTOCOL_VERSION, Extend, ModelInfo, OpenSession
+from outrider_common.messages import (
+    MAX_RUNNER_UPS,
+    PROTOCOL_VERSION,
+    Extend,
+    ModelInfo,
+    OpenSession,
+)
 
 
 def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
@@ -21,7 +27,7 @@ def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
         UnknownModelError: a model that is not here.
         UnsupportedError: an acceptance mode that is not offered.
         InvalidPromptError: an empty or too long prompt, or unknown tokens in it.
-        InvalidInputError: `max_tokens` or stop tokens out of range.
+        InvalidInputError: `max_tokens`, stop tokens or runner-ups out of range.
     """
     _check_version(message.protocol_version)
     check_model_name(message.model, info)
@@ -29,6 +35,7 @@ def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
     info.check_acceptance_mode(message.acceptance.mode)
     _check_prefix(message, info)
     _check_end(message, info)
+    _check_runner_ups(message)
 
 
 def check_model_name(model: str, info: ModelInfo) -> None:
@@ -110,3 +117,11 @@ def _check_end(message: OpenSession, info: ModelInfo) -> None:
                 f"The stop token {token} is not a token of '{info.model}', which has tokens 0 to "
                 f"{info.vocab_size - 1}."
             )
+
+
+def _check_runner_ups(message: OpenSession) -> None:
+    if message.num_runner_ups > MAX_RUNNER_UPS:
+        raise InvalidInputError(
+            f"num_runner_ups is {message.num_runner_ups}, but a verifier sends at most "
+            f"{MAX_RUNNER_UPS} of each token; ask for fewer."
+        )

@@ -67,6 +67,18 @@ class TensorLogits:
             return choose_batched(self._logits, points)
         return [_choose_on_cpu(self._logits[point.row].float().numpy(), point) for point in points]
 
+    def runner_ups(
+        self, rows: Sequence[int], tokens: Sequence[int], count: int
+    ) -> list[tuple[int, ...]]:
+        """See `PassLogits.runner_ups`; the order of equal logits is the device's own."""
+        with torch.inference_mode():
+            device = self._logits.device
+            chosen = _upload(tokens, torch.int64, device)[:, None]
+            values = self._logits.index_select(0, _upload(rows, torch.int64, device))
+            values.scatter_(-1, chosen, -inf)
+            best = values.topk(min(count, values.shape[1] - 1)).indices
+        return [tuple(row) for row in best.tolist()]
+
     def numpy(self) -> Logits:
         """See `PassLogits.numpy`."""
         logits: Logits = self._logits.float().cpu().numpy()

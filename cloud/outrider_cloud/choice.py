@@ -61,6 +61,18 @@ class PassLogits(Protocol):
         """The target's token at each point; `UNUSABLE` where the logits are not numbers."""
         ...
 
+    def runner_ups(
+        self, rows: Sequence[int], tokens: Sequence[int], count: int
+    ) -> list[tuple[int, ...]]:
+        """For each row the tokens with the largest logits, the best first, but for one token.
+
+        Args:
+            rows: of the pass's logits, which are numbers.
+            tokens: for each row the one that is left out: it was chosen there.
+            count: how many for each row; one less than there are tokens at most.
+        """
+        ...
+
     def numpy(self) -> Logits:
         """A copy or view of all logits, float32, [num_rows, vocab]."""
         ...
@@ -90,6 +102,15 @@ class ArrayLogits:
         """See `PassLogits.choose`."""
         return [choose_one(self._logits[point.row], point) for point in points]
 
+    def runner_ups(
+        self, rows: Sequence[int], tokens: Sequence[int], count: int
+    ) -> list[tuple[int, ...]]:
+        """See `PassLogits.runner_ups`; of equal logits the lowest id is first."""
+        return [
+            runner_ups_of_one(self._logits[row], token, count)
+            for row, token in zip(rows, tokens, strict=True)
+        ]
+
     def numpy(self) -> Logits:
         """See `PassLogits.numpy`."""
         return self._logits.astype(np.float32, copy=False)
@@ -113,3 +134,15 @@ def choose_one(logits: Logits, point: ChoicePoint) -> int:
         )
     except ModelFileError:
         return UNUSABLE
+
+
+def runner_ups_of_one(logits: Logits, token: int, count: int) -> tuple[int, ...]:
+    """The `count` tokens with the largest logits, but for `token`; of equal ones the lowest first.
+
+    Args:
+        logits: of one row, [vocab].
+        token: the one that is left out.
+        count: how many are wanted; there are fewer in a vocabulary that has no more.
+    """
+    ranked = np.argsort(-logits, kind="stable")
+    return tuple(ranked[ranked != token][:count].tolist())

@@ -75,6 +75,7 @@ class VerifierSession:
         self.tenant = tenant
         self._num_prompt_tokens = message.num_prompt_tokens
         self._num_given = len(message.prefix)
+        self._num_runner_ups = message.num_runner_ups
         self._takes_distributions = message.acceptance.mode is AcceptanceMode.REJECTION
         self._rule = rule
         self._ending = ending
@@ -202,6 +203,7 @@ class VerifierSession:
             self._tree.tokens,
             self._num_prompt_tokens,
             self._ending,
+            self._num_runner_ups,
         )
 
     def finish_prefill(self, work: Work) -> list[Move]:
@@ -249,6 +251,7 @@ class VerifierSession:
                 num_rows=num_rows,
                 credit=min(offer.credit, self._limits.max_outstanding_nodes),
                 price=offer.price,
+                runner_ups=verdict.runner_ups,
             )
         )
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from outrider_cloud.choice import ChoicePoint, Logits, choose_one
+from outrider_cloud.choice import ChoicePoint, Logits, choose_one, runner_ups_of_one
 from outrider_cloud.paged_sequence import Move
 from outrider_cloud.target import CACHED_TEXT, CacheShape, Segment
 from outrider_common.acceptance import ExactRule
@@ -61,6 +61,13 @@ class SyntheticLogits:
             peak if _takes_the_peak(point) else choose_one(self._rows([peak])[0], point)
             for peak, point in zip(peaks, points, strict=True)
         ]
+
+    def runner_ups(
+        self, rows: Sequence[int], tokens: Sequence[int], count: int
+    ) -> list[tuple[int, ...]]:
+        """See `PassLogits.runner_ups`; all tokens but the peak and the end are equally likely."""
+        pairs = zip(self._rows(self._peaks[list(rows)]), tokens, strict=True)
+        return [runner_ups_of_one(logits, token, count) for logits, token in pairs]
 
     def numpy(self) -> Logits:
         """See `PassLogits.numpy`."""

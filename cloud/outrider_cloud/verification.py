@@ -48,6 +48,7 @@ class Verdict:
         num_accepted: how many tokens draft nodes carried.
         is_correction: there were draft nodes where the target's own token stands.
         finish_reason: why the generation ends with these tokens, or None.
+        runner_ups: for each token the likeliest others at its position; empty if not wanted.
     """
 
     tokens: tuple[int, ...]
@@ -55,6 +56,7 @@ class Verdict:
     num_accepted: int
     is_correction: bool
     finish_reason: FinishReason | None
+    runner_ups: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class Walk:
         text: committed before the pass.
         num_prompt_tokens: how many of them are the prompt.
         ending: where the generation ends.
+        num_runner_ups: how many are wanted of each token.
     """
 
     def __init__(
@@ -124,7 +127,10 @@ class Walk:
         text: Sequence[int],
         num_prompt_tokens: int,
         ending: Ending,
+        num_runner_ups: int = 0,
     ) -> None:
+        self.num_runner_ups = num_runner_ups
+        self.runner_ups: tuple[tuple[int, ...], ...] = ()
         self._plan = plan
         self._first_row = first_row
         self._rule = rule
@@ -172,6 +178,11 @@ class Walk:
         while not self.is_over:
             self.advance(tokens[self._kept_rows[-1]])
 
+    def steps(self) -> Iterator[tuple[int, int]]:
+        """The walked rows, among the logits of the pass, and the token that was chosen at each."""
+        for row, token in zip(self._kept_rows, self._tokens, strict=False):
+            yield self._first_row + row, token
+
     def verdict(self) -> Verdict:
         """What the walk commits, once it is over."""
         num_accepted = len(self._kept_rows) - 1
@@ -182,6 +193,7 @@ class Walk:
             num_accepted=num_accepted,
             is_correction=had_children and num_accepted < len(self._tokens),
             finish_reason=self._finish_reason,
+            runner_ups=self.runner_ups,
         )
 
     def _point(self, row: int, walked: Sequence[int]) -> ChoicePoint:
@@ -205,7 +217,12 @@ def walk_together(walks: Sequence[Walk], logits: PassLogits) -> None:
     """Walk to the end of all; those whose logits are no numbers are unusable then."""
     if logits.chooses_whole_trees:
         _walk_whole_trees(walks, logits)
-        return
+    else:
+        _walk_level_by_level(walks, logits)
+    _look_beside([walk for walk in walks if walk.num_runner_ups and not walk.is_unusable], logits)
+
+
+def _walk_level_by_level(walks: Sequence[Walk], logits: PassLogits) -> None:
     while going := [walk for walk in walks if not walk.is_over]:
         chosen = logits.choose([walk.point() for walk in going])
         for walk, token in zip(going, chosen, strict=True):
@@ -217,3 +234,15 @@ def _walk_whole_trees(walks: Sequence[Walk], logits: PassLogits) -> None:
     chosen = iter(logits.choose([point for own in points for point in own]))
     for walk, own in zip(walks, points, strict=True):
         walk.follow(list(islice(chosen, len(own))))
+
+
+def _look_beside(walks: Sequence[Walk], logits: PassLogits) -> None:
+    """Find the runner-ups for all walks that want some, at once."""
+    if not walks:
+        return
+    steps = [list(walk.steps()) for walk in walks]
+    rows, tokens = zip(*(step for own in steps for step in own), strict=True)
+    most = max(walk.num_runner_ups for walk in walks)
+    found = iter(logits.runner_ups(rows, tokens, most))
+    for walk, own in zip(walks, steps, strict=True):
+        walk.runner_ups = tuple(best[: walk.num_runner_ups] for best in islice(found, len(own)))

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-ProposerName: TypeAlias = Literal["lm", "retrieval", "garbage", "none"]
+ProposerName: TypeAlias = Literal["lm", "retrieval", "recycling", "garbage", "none"]
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
 NumberFormat: TypeAlias = Literal["auto", "float32", "bfloat16"]
 CompileChoice: TypeAlias = Literal["auto", "on", "off"]
@@ -239,7 +239,8 @@ class EdgeSettings(Section):
         min_length=1,
         description=(
             "What drafts, the first in the list first: lm (the drafter bundle), retrieval (from "
-            "prompt and answer), garbage (random guesses, for tests), none."
+            "prompt and answer), recycling (what followed each token before, and the verifier's "
+            "runner-ups), garbage (random guesses, for tests), none."
         ),
         json_schema_extra={
             ALLOWED: f"a list of {', '.join(get_args(ProposerName))}, each at most once, and "
@@ -273,6 +274,16 @@ class EdgeSettings(Section):
         ge=1,
         le=1024,
         description="Draft nodes ahead of the last committed token at most.",
+    )
+    retrieval_memory_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description=(
+            "How many tokens of earlier prompts and answers the proposer `retrieval` remembers, "
+            "for as long as the process lives; 0 remembers none. Only for an edge with one user: "
+            "guesses taken from one answer show in the messages of another."
+        ),
     )
     connect_timeout_s: float = Field(
         default=5.0,

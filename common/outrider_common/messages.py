@@ -15,6 +15,9 @@ from outrider_common.tree import DraftNode
 
 PROTOCOL_VERSION: Final = 1
 
+MAX_RUNNER_UPS: Final = 8
+"""So many runner-ups of each committed token an edge may ask for."""
+
 
 class FinishReason(StrEnum):
     """Why a generation ended."""
@@ -112,6 +115,7 @@ class OpenSession:
         acceptance: how tokens are accepted.
         stop_token_ids: ids that end the generation, beside the model's own end-of-text ids.
         ignore_eos: do not stop at the model's own end-of-text ids.
+        num_runner_ups: how many runner-ups of each committed token are wanted.
         protocol_version: what the edge speaks.
     """
 
@@ -124,6 +128,7 @@ class OpenSession:
     acceptance: Acceptance = field(default_factory=Acceptance)
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    num_runner_ups: int = 0
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -171,6 +176,8 @@ class Commit:
         credit: how many draft nodes the edge may have outstanding from now on; None if the
             verifier does not say.
         price: what a draft node is worth at least: its chance of being committed, in [0, 1].
+        runner_ups: for each token the likeliest others at its position by the target's logits, the
+            best first, equally many for each; empty where none were asked for.
     """
 
     start: int
@@ -183,6 +190,7 @@ class Commit:
     num_rows: int = 0
     credit: int | None = None
     price: float = 0.0
+    runner_ups: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ session is for others to say. Knows nothing of streams.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Final
 
 from outrider.v1 import verifier_pb2 as pb
@@ -60,6 +60,7 @@ def encode_open(message: OpenSession, max_message_bytes: int) -> Iterator[pb.Ses
         max_tokens=message.max_tokens,
         stop_token_ids=message.stop_token_ids,
         ignore_eos=message.ignore_eos,
+        num_runner_ups=message.num_runner_ups,
         prefix_length=len(message.prefix),
     )
     _encode_thresholds(message.acceptance, head)
@@ -153,6 +154,7 @@ def _decode_open(head: pb.Open, prefix: tuple[int, ...]) -> OpenSession:
         acceptance=_decode_acceptance(head),
         stop_token_ids=tuple(head.stop_token_ids),
         ignore_eos=head.ignore_eos,
+        num_runner_ups=head.num_runner_ups,
         protocol_version=head.protocol_version,
     )
 
@@ -344,6 +346,7 @@ def _encode_commit(event: Commit) -> pb.Commit:
         num_rows=event.num_rows,
         credit=event.credit,
         price_permille=round(event.price * 1000),
+        runner_ups=chain.from_iterable(event.runner_ups),
     )
 
 
@@ -351,7 +354,7 @@ def decode_event(response: pb.SessionResponse) -> ServerEvent | None:
     """The event of a response; None for one that a later version may send.
 
     Raises:
-        ProtocolViolationError: a commit whose counts do not fit its tokens.
+        ProtocolViolationError: a commit whose counts or runner-ups do not fit its tokens.
         UnsupportedError: an acceptance mode that this version does not know.
     """
     match response.WhichOneof("message"):
@@ -387,6 +390,23 @@ def _decode_commit(message: pb.Commit) -> Commit:
         num_rows=message.num_rows,
         credit=message.credit if message.HasField("credit") else None,
         price=message.price_permille / 1000,
+        runner_ups=_decode_runner_ups(message),
+    )
+
+
+def _decode_runner_ups(message: pb.Commit) -> tuple[tuple[int, ...], ...]:
+    """For each token of a commit equally many."""
+    num_tokens, num_runner_ups = len(message.tokens), len(message.runner_ups)
+    if not num_runner_ups:
+        return ()
+    if not num_tokens or num_runner_ups % num_tokens:
+        raise ProtocolViolationError(
+            f"A commit of {num_tokens} tokens comes with {num_runner_ups} runner-ups; there must "
+            "be equally many for each token."
+        )
+    each = num_runner_ups // num_tokens
+    return tuple(
+        tuple(message.runner_ups[first : first + each]) for first in range(0, num_runner_ups, each)
     )
 
 

@@ -118,6 +118,28 @@ class Proposer(Protocol):
         ...
 
 
+@runtime_checkable
+class Learner(Protocol):
+    """A proposer that learns from what the target would have liked, too, beside what it chose."""
+
+    @property
+    def num_runner_ups(self) -> int:
+        """How many runner-ups of each committed token it wants."""
+        ...
+
+    def learn(
+        self, before: int, tokens: Sequence[int], runner_ups: Sequence[Sequence[int]]
+    ) -> None:
+        """Take what a commit says; returns at once. Called from any thread, also during `expand`.
+
+        Args:
+            before: the token in front of the first committed one.
+            tokens: the committed ones.
+            runner_ups: for each of them the likeliest others, the best first; or none at all.
+        """
+        ...
+
+
 class ProposerFactory(Protocol):
     """Makes a `Proposer` for each generation and owns what they share, such as model weights."""
 

@@ -22,6 +22,7 @@ from outrider_edge.language_model import LanguageModelFactory
 from outrider_edge.link import VerifierLink
 from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.proposer import DraftingTask, ProposerFactory
+from outrider_edge.recycling import RecyclingFactory
 from outrider_edge.retrieval import RetrievalFactory
 from outrider_edge.simple_proposers import GarbageFactory, NoneFactory
 from outrider_edge.tokenizer import EdgeTokenizer
@@ -153,7 +154,10 @@ def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:
 
 _MAKERS: dict[ProposerName, Callable[[EdgeSettings, Bundle], ProposerFactory]] = {
     "lm": _language_model,
-    "retrieval": lambda _settings, _bundle: RetrievalFactory(),
+    "retrieval": lambda settings, _bundle: RetrievalFactory(
+        memory_tokens=settings.retrieval_memory_tokens
+    ),
+    "recycling": lambda _settings, _bundle: RecyclingFactory(),
     "garbage": lambda _settings, _bundle: GarbageFactory(),
     "none": lambda _settings, _bundle: NoneFactory(),
 }

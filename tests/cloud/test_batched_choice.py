@@ -279,3 +279,31 @@ def test_whole_trees_are_chosen_on_an_accelerator_only(device: str) -> None:
     assert logits.num_rows == 3
     assert logits.chooses_whole_trees == (device != "cpu")
     assert logits.choose([]) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("device", DEVICES)
+@given(
+    num_rows=st.integers(1, 4),
+    vocab_size=st.integers(2, 200),
+    count=st.integers(1, 8),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_runner_ups_equal_those_of_the_plain_choice(
+    device: str, dtype: torch.dtype, num_rows: int, vocab_size: int, count: int, data: st.DataObject
+) -> None:
+    # Whole numbers up to 256 are no two of them equal in any format.
+    shuffled = [data.draw(st.permutations(range(vocab_size))) for _ in range(num_rows)]
+    logits = torch.tensor(shuffled, dtype=dtype)
+    rows = data.draw(st.lists(st.integers(0, num_rows - 1), min_size=1, max_size=6))
+    tokens = [data.draw(st.integers(0, vocab_size - 1)) for _ in rows]
+    found = TensorLogits(logits.to(device)).runner_ups(rows, tokens, count)
+    assert found == ArrayLogits(logits.float().numpy()).runner_ups(rows, tokens, count)
+
+
+def test_runner_ups_leave_the_logits_as_they_are() -> None:
+    logits = torch.randn(3, 50)
+    before = logits.clone()
+    TensorLogits(logits).runner_ups([1, 1], [4, 5], 3)
+    assert torch.equal(logits, before)

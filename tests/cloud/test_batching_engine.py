@@ -182,6 +182,39 @@ def test_good_drafts_are_accepted_and_counted() -> None:
     assert commit.is_correction
 
 
+def runner_ups_of(text: Sequence[int], token: int, count: int) -> tuple[int, ...]:
+    """By the target's logits after a text."""
+    logits = logits_after(text)
+    ranked = sorted(range(VOCAB_SIZE), key=lambda other: -logits[other])
+    return tuple(other for other in ranked if other != token)[:count]
+
+
+@both
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_runner_ups_of_every_token_are_those_of_its_own_row(
+    scheduler: str, temperature: float
+) -> None:
+    engine = make_engine(scheduler=scheduler)
+    sampling = SamplingParams(temperature=temperature, seed=3)
+    fields = {"sampling": sampling, "ignore_eos": True}
+    curious = Client(engine, an_open([1, 2], num_runner_ups=3, **fields))
+    other = Client(engine, an_open([4], **fields))
+    for _ in range(1000):
+        for client in (curious, other):
+            if client.finish_reason is None:
+                client.draft(good=True)
+        if not engine.step():
+            break
+    text = curious.tree.tokens
+    commits = [event for event in curious.events if isinstance(event, Commit)]
+    assert len(text) == 22
+    assert temperature or any(len(commit.tokens) > 1 for commit in commits)
+    for commit in commits:
+        places = range(commit.start, commit.start + len(commit.tokens))
+        assert commit.runner_ups == tuple(runner_ups_of(text[:i], text[i], 3) for i in places)
+    assert all(isinstance(event, Commit) and not event.runner_ups for event in other.events)
+
+
 def test_a_resumed_session_goes_on_where_the_text_was() -> None:
     prompt = [1, 2]
     whole = greedy_text(prompt, 20)

@@ -63,3 +63,18 @@ def test_logits_are_given_out_as_float32() -> None:
     assert not logits.chooses_whole_trees
     assert logits.numpy().dtype == np.float32
     np.testing.assert_array_equal(logits.numpy(), random_rows(3))
+
+
+@pytest.mark.parametrize("count", [1, 3, 39, 60])
+def test_runner_ups_are_the_largest_logits_but_for_the_chosen_one(count: int) -> None:
+    rows = random_rows(3)
+    chosen = [int(rows[2].argmax()), int(rows[0].argmin())]
+    found = ArrayLogits(rows).runner_ups([2, 0], chosen, count)
+    for row, token, runner_ups in zip((2, 0), chosen, found, strict=True):
+        ranked = [other for _, other in sorted(zip(-rows[row], range(40), strict=True))]
+        assert list(runner_ups) == [other for other in ranked if other != token][:count]
+
+
+def test_of_equal_logits_the_lowest_runner_up_comes_first() -> None:
+    logits = np.array([[1, 2, 0, 2, 2]], dtype=np.float32)
+    assert ArrayLogits(logits).runner_ups([0], [3], 3) == [(1, 4, 0)]

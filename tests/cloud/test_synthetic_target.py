@@ -197,3 +197,10 @@ def test_the_end_is_never_chosen_however_hot_the_sampling() -> None:
     points = [ChoicePoint(0, position, rule) for position in range(500)]
     chosen = SyntheticLogits(np.array([2]), 4).choose(points)
     assert set(chosen) == {1, 2, 3}
+
+
+def test_runner_ups_are_those_of_the_whole_rows() -> None:
+    logits = SyntheticLogits(np.array([3, 7]), 50)
+    expected = ArrayLogits(logits.numpy()).runner_ups([1, 0, 1], [7, 5, 9], 4)
+    assert logits.runner_ups([1, 0, 1], [7, 5, 9], 4) == expected
+    assert expected[1][0] == 3

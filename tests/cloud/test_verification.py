@@ -204,3 +204,37 @@ def test_every_point_knows_from_what_its_own_children_were_drawn(kind: type[Arra
     assert seen[0] == (first, (4, 1))
     assert seen[2] == (second, (3, 2))
     assert seen[4] == (None, ())
+
+
+def a_curious_walk(plan: PassPlan, first_row: int, num_runner_ups: int) -> Walk:
+    return Walk(plan, first_row, ExactRule(SamplingParams()), [9, 5], 1, FAR, num_runner_ups)
+
+
+@pytest.mark.parametrize("kind", [ArrayLogits, WholeTrees])
+def test_each_token_has_as_many_runner_ups_as_its_session_wants(kind: type[ArrayLogits]) -> None:
+    plan = plan_pass(a_tree(), FAR, max_nodes=16)
+    empty = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
+    rows = logits_that_say(3, 1, 3, 0, 0, 0, 8, 6)
+    rows += 0.5 * logits_that_say(4, 7, 2, 1, 1, 1, 9, 5)
+    rows += 0.25 * logits_that_say(5, 6, 6, 2, 2, 2, 10, 4)
+    walks = [a_curious_walk(empty, 0, 1), a_curious_walk(plan, 1, 2), a_curious_walk(empty, 7, 0)]
+    walk_together(walks, kind(rows))
+    assert [one.verdict().tokens for one in walks] == [(3,), (1, 3, 8), (6,)]
+    assert [one.verdict().runner_ups for one in walks] == [((4,),), ((7, 6), (2, 6), (9, 10)), ()]
+
+
+class Incurious(ArrayLogits):
+    """Nobody may ask it for runner-ups."""
+
+    def runner_ups(
+        self, rows: Sequence[int], tokens: Sequence[int], count: int
+    ) -> list[tuple[int, ...]]:
+        raise AssertionError("nobody wanted any")
+
+
+def test_where_nobody_wants_runner_ups_none_are_looked_for() -> None:
+    empty = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
+    spoilt = logits_that_say(1)
+    spoilt[0] = np.nan
+    walk_together([a_walk(empty, FAR)], Incurious(logits_that_say(1)))
+    walk_together([a_curious_walk(empty, 0, 3)], Incurious(spoilt))

@@ -229,7 +229,7 @@ def test_a_section_that_is_no_table_is_an_error(tmp_path: Path) -> None:
         ("verifier.host", "", "text that is not empty"),
         ("edge.allow_spinning", "perhaps", "true or false"),
         ("edge.verifier", "localhost", "an address of the form host:port"),
-        ("edge.proposers", "lm,typo", "a list of lm, retrieval, garbage, none"),
+        ("edge.proposers", "lm,typo", "a list of lm, retrieval, recycling, garbage, none"),
         ("edge.proposers", "lm,lm", "each at most once"),
         ("edge.proposers", "none,lm", "'none' only by itself"),
         ("edge.proposers", ",", "a list of"),

@@ -90,6 +90,7 @@ opens = st.builds(
     acceptance=acceptances,
     stop_token_ids=st.lists(tokens, max_size=5).map(tuple),
     ignore_eos=st.booleans(),
+    num_runner_ups=st.integers(0, 2**32 - 1),
 )
 
 
@@ -301,8 +302,9 @@ def test_an_extend_without_nodes_is_empty() -> None:
 
 
 commits = st.builds(
-    lambda base, own: Commit(
-        **{**base, "tokens": base["tokens"] + own, "num_accepted": len(base["tokens"])}
+    lambda base, own, best: Commit(
+        **{**base, "tokens": base["tokens"] + own, "num_accepted": len(base["tokens"])},
+        runner_ups=(best,) * len(base["tokens"] + own) if best else (),
     ),
     st.fixed_dictionaries(
         {
@@ -318,6 +320,7 @@ commits = st.builds(
         }
     ),
     st.lists(tokens, max_size=1).map(tuple),
+    st.lists(tokens, max_size=4).map(tuple),
 )
 events: st.SearchStrategy[ServerEvent] = st.one_of(
     commits,
@@ -345,6 +348,26 @@ def test_a_commit_whose_counts_do_not_fit_is_refused(num_accepted: int) -> None:
     response = pb.SessionResponse(commit=pb.Commit(tokens=[1, 2, 3], num_accepted=num_accepted))
     with pytest.raises(ProtocolViolationError, match="commit of 3 tokens"):
         decode_event(response)
+
+
+def test_runner_ups_are_shared_out_in_the_order_of_the_tokens() -> None:
+    message = pb.Commit(tokens=[1, 2, 3], num_accepted=2, runner_ups=[10, 11, 20, 21, 30, 31])
+    event = decode_event(pb.SessionResponse(commit=message))
+    assert isinstance(event, Commit)
+    assert event.runner_ups == ((10, 11), (20, 21), (30, 31))
+
+
+@pytest.mark.parametrize("tokens", [[], [1, 2]])
+def test_runner_ups_that_do_not_fit_the_tokens_are_refused(tokens: list[int]) -> None:
+    message = pb.Commit(tokens=tokens, num_accepted=len(tokens), runner_ups=[10, 11, 20])
+    with pytest.raises(ProtocolViolationError, match="3 runner-ups"):
+        decode_event(pb.SessionResponse(commit=message))
+
+
+def test_an_edge_that_wants_no_runner_ups_sends_and_gets_not_a_byte_more() -> None:
+    assert pb.Open(num_runner_ups=0).ByteSize() == 0
+    commit = Commit(0, (), 0)
+    assert not encode_event(commit).commit.runner_ups
 
 
 @given(
