@@ -7,11 +7,18 @@ work.
 from collections.abc import Sequence
 from typing import Final
 
-from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask, Proposer, ProposerFactory
+from outrider_edge.proposer import (
+    CONTEXT_END,
+    Draft,
+    DraftingTask,
+    Learner,
+    Proposer,
+    ProposerFactory,
+)
 
 DOUBT: Final = 0.8
 """A proposer that takes its first guess for less likely than this leaves the next one to be asked:
-a draft of retrieval on fewer than six matching tokens, say."""
+a draft of retrieval on one match of fewer than nine tokens, say."""
 
 
 class CombinedProposer:
@@ -23,6 +30,19 @@ class CombinedProposer:
 
     def __init__(self, proposers: Sequence[tuple[str, Proposer]]) -> None:
         self._proposers = tuple(proposers)
+        self._learners = [one for _, one in proposers if isinstance(one, Learner)]
+
+    @property
+    def num_runner_ups(self) -> int:
+        """As many as the most demanding of them wants."""
+        return max((one.num_runner_ups for one in self._learners), default=0)
+
+    def learn(
+        self, before: int, tokens: Sequence[int], runner_ups: Sequence[Sequence[int]]
+    ) -> None:
+        """Pass on what a commit says to those that learn; see `Learner`."""
+        for learner in self._learners:
+            learner.learn(before, tokens, runner_ups)
 
     def expand(
         self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int

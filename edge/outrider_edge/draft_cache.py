@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outrider_edge.cached_tree import CachedTree
+from outrider_edge.growing_text import GrowingText
 from outrider_edge.prefix import common_prefix_length
 from outrider_edge.row_tree import MAX_ROWS, TEXT_END
 
@@ -116,7 +117,7 @@ class DraftCache:
         self._max_positions = model.max_positions
         self._sequence = model.new_sequence()
         self._text: list[int] = []  # as it is cached
-        self._known: Sequence[int] = ()  # a text that begins with what is cached, if a tuple
+        self._known: Sequence[int] = ()  # a text that begins with what is cached
         self._tree = CachedTree()  # the rows behind it
 
     def next_logits(
@@ -150,11 +151,11 @@ class DraftCache:
     def _num_shared(self, text: Sequence[int]) -> int:
         """How many tokens a text, but for its last, has in common with what is cached.
 
-        A tuple that has been seen need not be compared again: touching each of a thousand tokens
-        costs as much as ranking.
+        A text that has only grown since need not be compared again: touching each of a thousand
+        tokens costs as much as ranking.
         """
-        if text is self._known and isinstance(text, tuple):
-            return len(self._text)
+        if isinstance(text, GrowingText) and text.is_of_the_list_of(self._known):
+            return min(len(self._text), len(text) - 1)
         return common_prefix_length(self._text, list(text[:-1]))
 
     def _has_all(self, tokens: list[int]) -> bool:

@@ -28,7 +28,7 @@ from outrider_common.sampling import SamplingParams
 from outrider_edge.calibration import Calibration
 from outrider_edge.estimators import Estimators
 from outrider_edge.link import SessionLink, VerifierLink
-from outrider_edge.proposer import Draft, Proposer
+from outrider_edge.proposer import Draft, Learner, Proposer
 from outrider_edge.session import DraftRun, EdgeSession
 from outrider_edge.statistics import StatsCollector
 from outrider_edge.streaming_text import IncrementalDetokenizer, StopMatcher
@@ -151,6 +151,7 @@ class Generation:
         self._info = info
         self._fingerprint = tokenizer_fingerprint
         self._proposer = proposer
+        self._learner = proposer if isinstance(proposer, Learner) else None
         self._proposer_name = proposer_name
         self._executor = executor
         self._max_depth = max_depth
@@ -204,6 +205,7 @@ class Generation:
             stop_token_ids=request.stop_token_ids,
             ignore_eos=request.ignore_eos,
             acceptance=request.acceptance,
+            num_runner_ups=self._learner.num_runner_ups if self._learner else 0,
         )
 
     def _make_session(self, opened: Opened, clock: Callable[[], float]) -> EdgeSession:
@@ -315,6 +317,9 @@ class Generation:
         self._stats.committed(commit)
         records = session.receive(commit)
         self._wake_sender(session)
+        if self._learner:
+            before = session.tree.tokens[commit.start - 1]
+            self._learner.learn(before, commit.tokens, commit.runner_ups)
         for i, record in enumerate(records, start=1):
             is_last = commit.finish_reason is not None and i == len(records)
             self._answer.add(record, is_last=is_last)

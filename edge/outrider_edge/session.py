@@ -24,6 +24,7 @@ from outrider_edge.expansion import (
     num_leaves,
     num_likelier,
 )
+from outrider_edge.growing_text import GrowingText
 from outrider_edge.guess_tree import Fate, GuessTree
 from outrider_edge.guesses import Candidate, candidates
 from outrider_edge.lookahead import Leaf, Lookahead
@@ -61,13 +62,13 @@ class DraftRun:
     """What to ask the proposer for at once.
 
     Attributes:
-        text: all committed tokens.
+        text: all committed tokens, as of now.
         points: the leaves, the most useful first; at least one.
         max_depth: guesses deeper than this below their leaf are not wanted.
         is_probe: it is asked for what can be learnt, and what it gives is sent at any price.
     """
 
-    text: tuple[int, ...]
+    text: Sequence[int]
     points: tuple[DraftPoint, ...]
     max_depth: int
     is_probe: bool = False
@@ -112,7 +113,6 @@ class EdgeSession:
     ) -> None:
         self._guesses = GuessTree(prefix)
         self._tree = self._guesses.shared
-        self._text = prefix
         self._max_outstanding_nodes = max_outstanding_nodes
         self._credit = max_outstanding_nodes
         self._price = 0.0
@@ -208,7 +208,6 @@ class EdgeSession:
         records = [self._record(entry, commit, now) for entry in committed]
         self._num_passes += 1
         self._guesses.forget_the_dead()
-        self._text = (*self._text, *(entry.token for entry in committed))
         self._ahead = self._look_ahead()
         self._send_worthy(self._bar)
         return records
@@ -278,7 +277,7 @@ class EdgeSession:
             for node in nodes
         ]
         max_depth = self._deepest - min(node.position for node in nodes)
-        return DraftRun(self._text, tuple(points), max_depth, is_probe)
+        return DraftRun(GrowingText(self._tree.tokens), tuple(points), max_depth, is_probe)
 
     def _may_probe(self) -> bool:
         """Whether to draft although that is not worth its while.

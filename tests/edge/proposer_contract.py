@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outrider_common.sampling import SamplingParams
+from outrider_edge.growing_text import GrowingText
 from outrider_edge.proposer import Draft, DraftingTask, Proposer, ProposerFactory
 
 VOCAB_SIZE = 24
@@ -133,6 +134,19 @@ class FaithfulProposerContract(ProposerContract):
         kept = factory.start(task)
         for context in [*contexts, stem[: len(stem) // 2 + 1], *contexts]:
             assert draft_alone(kept, context, 4) == draft_alone(factory.start(task), context, 4)
+
+    @given(task=TASKS, stem=CONTEXTS, tails=st.lists(st.lists(TOKENS, max_size=4), max_size=4))
+    @for_any_calls
+    def test_a_text_that_is_a_view_of_a_growing_one_is_followed(
+        self, factory: ProposerFactory, task: DraftingTask, stem: list[int], tails: list[list[int]]
+    ) -> None:
+        kept, text = factory.start(task), list(stem)
+        views = [GrowingText(text)]
+        for tail in tails:
+            text += tail
+            views.append(GrowingText(text))
+        for view in [*views, views[0], *views]:
+            assert draft_alone(kept, view, 4) == draft_alone(factory.start(task), list(view), 4)
 
     @given(task=TASKS, calls=CALLS)
     @for_any_calls

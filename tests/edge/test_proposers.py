@@ -8,6 +8,7 @@ from outrider_edge.block_proposer import BlockFactory
 from outrider_edge.combined import CombinedFactory
 from outrider_edge.language_model import LanguageModelFactory
 from outrider_edge.proposer import ProposerFactory
+from outrider_edge.recycling import RecyclingFactory
 from outrider_edge.retrieval import RetrievalFactory
 from outrider_edge.simple_proposers import GarbageFactory, NoneFactory
 
@@ -30,6 +31,7 @@ FAITHFUL: dict[str, ProposerFactory] = {
     ),
 }
 ERRATIC: dict[str, ProposerFactory] = {
+    "recycling": RecyclingFactory(),  # it learns from what it is asked
     "lm-with-few-positions": LanguageModelFactory(
         FakeDraftModel(VOCAB_SIZE, max_positions=16)
     ),  # how much it can read of a leaf depends on the others

@@ -52,8 +52,10 @@ def guess(session: EdgeSession, *drafts: Draft) -> int:
 
 
 def test_drafting_begins_at_the_end_of_the_prompt() -> None:
-    start = DraftPoint(path=(), node_id=None, position=1)
-    assert run_of(a_session()) == DraftRun((1, 2), (start,), max_depth=4)
+    run = run_of(a_session())
+    assert tuple(run.text) == (1, 2)
+    assert run.points == (DraftPoint(path=(), node_id=None, position=1),)
+    assert (run.max_depth, run.is_probe) == (4, False)
 
 
 def test_drafting_goes_on_from_the_likeliest_leaf() -> None:

@@ -22,7 +22,7 @@ from outrider_edge.runtime import EdgeRuntime
 from outrider_edge.tokenizer import EdgeTokenizer
 
 NUM_TOKENS = 40
-PROPOSERS = [("none",), ("garbage",), ("retrieval",), ("lm",), ("retrieval", "lm")]
+PROPOSERS = [("none",), ("garbage",), ("retrieval",), ("lm",), ("retrieval", "recycling", "lm")]
 SEEDS = (1, 2**63 + 11)
 PROMPTS = one_of_each_task()
 SAMPLED_TASKS = ("qa", "math_reasoning")
