@@ -191,7 +191,7 @@ class GuessTree:
 
     def _offer_late(self, position: int, guesses: Sequence[Candidate]) -> list[Fate]:
         token = self._tree.tokens[position + 1]
-        fates = [Fate(c.guess, c.guess.token == token) for c in guesses]
+        fates = [Fate(c.guess, c.guess.token == token) for c in guesses if not c.guess.source]
         for candidate in guesses:
             if candidate.guess.token == token and candidate.below:
                 fates += self.offer(self._at(position + 1), candidate.below)
