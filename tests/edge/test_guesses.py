@@ -111,7 +111,7 @@ def test_whatever_was_learnt_an_earlier_draw_is_never_worth_less_than_a_later_on
     priors = tuple(sorted((first, later, first * later), reverse=True))
     draft = Draft((10, 11, 12), (CONTEXT_END,) * 3, priors, drawn_from=(Q,) * 3)
     chances = [c.guess.chance for c in of(draft, calibration=calibration)]
-    assert all(one >= other - 1e-12 for one, other in itertools.pairwise(chances))
+    assert all(one >= other for one, other in itertools.pairwise(chances))
 
 
 def test_merging_joins_what_hangs_from_two_guesses_of_one_token() -> None:
