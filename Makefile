@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench bench-draft bench-retrieval bench-gpu format proto proto-baseline docs lock clean
+.PHONY: help setup demo test check bench bench-draft bench-retrieval bench-tokens bench-gpu format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,10 @@ bench-draft: setup ## Measure the edge's draft model, printed as a page
 
 bench-retrieval: setup ## Measure retrieval, printed as a page
 	$(BIN)/python tests/benchmarks/bench_retrieval.py
+
+bench-tokens: setup ## Measure tokens a pass: best-first drafting against fixed chains and trees
+	@mkdir -p build
+	$(BIN)/python tests/benchmarks/bench_tokens.py
 
 bench-gpu: setup ## Measure passes on a GPU: build/bench_gpu.md is a section for docs/benchmarks.md
 	@mkdir -p build

@@ -129,7 +129,9 @@ class Calibration:
         if curve is None:
             curve = self._curves[keys[-1]] = self._curve(keys)
         left, share = _place(probability)
-        return curve[left] * (1 - share) + curve[left + 1] * share
+        # Written so that rounding keeps it monotone: the order of draws hangs on that.
+        below, above = curve[left], curve[left + 1]
+        return min(below + share * (above - below), above)
 
     def observe(self, kind: GuessKind, probability: float, is_committed: bool) -> None:
         """Learn the fate of a guess whose parent was committed."""

@@ -119,13 +119,19 @@ class GuessTree:
     # --- what is sent ---------------------------------------------------------------------------
 
     def hang(self, parent: TreeNode, candidate: Candidate, now_s: float) -> TreeNode | None:
-        """Make a guess of the reserve a node; None if its siblings keep it out: then it is gone."""
+        """Make a guess of the reserve a node.
+
+        None, and the guess is gone, if its siblings keep it out, or if it is a draw and an earlier
+        one still waits: whoever sees only the later one would take it for the first.
+        """
         guess = candidate.guess
         waiting = self._reserve[parent]
-        waiting.remove(candidate)
+        place = waiting.index(candidate)
+        is_early = any(_is_draw_of(guess.source, earlier) for earlier in waiting[:place])
+        del waiting[place]
         if not waiting:
             del self._reserve[parent]
-        if not _may_join(parent, guess.source):
+        if is_early or not _may_join(parent, guess.source):
             return None
         node_id = self._tree.last_id + 1
         self._hung[node_id] = Hung(guess, self._from_root(parent) * guess.chance, now_s)
@@ -191,7 +197,7 @@ class GuessTree:
 
     def _offer_late(self, position: int, guesses: Sequence[Candidate]) -> list[Fate]:
         token = self._tree.tokens[position + 1]
-        fates = [Fate(c.guess, c.guess.token == token) for c in guesses]
+        fates = [Fate(c.guess, c.guess.token == token) for c in guesses if not c.guess.source]
         for candidate in guesses:
             if candidate.guess.token == token and candidate.below:
                 fates += self.offer(self._at(position + 1), candidate.below)
@@ -225,6 +231,10 @@ def _name(parent: TreeNode) -> AtNode | AtPosition:
 def _may_join(above: TreeNode, source: SparseDistribution | None) -> bool:
     """Whether a guess may become a child: the verifier takes any sibling of a draw for a draw."""
     return above.draft is None or above.draft is source
+
+
+def _is_draw_of(source: SparseDistribution | None, candidate: Candidate) -> bool:
+    return source is not None and candidate.guess.source is source
 
 
 def _as_sent(node: TreeNode) -> DraftNode:

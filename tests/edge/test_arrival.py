@@ -124,7 +124,7 @@ def test_the_pace_is_known_once_there_are_two_commits_and_a_draft() -> None:
     assert Pace.of(estimators.estimates()) is None
     estimators.waited(0.05)
     assert Pace.of(estimators.estimates()) is None
-    estimators.drafted(0.01, 1)
+    estimators.drafted(0.01, 1, 1)
     pace = Pace.of(estimators.estimates())
     assert pace is not None
     assert (pace.interval_s, pace.draft_s, pace.round_trip_s) == (0.05, 0.01, 0.0)

@@ -58,7 +58,16 @@ def test_a_surer_guess_of_a_kind_is_never_worth_less(
 ) -> None:
     calibration = taught(fates)
     low, high = sorted((one, other))
-    assert calibration.chance(kind, low) <= calibration.chance(kind, high) + 1e-12
+    assert calibration.chance(kind, low) <= calibration.chance(kind, high)
+
+
+def test_rounding_never_makes_the_less_sure_of_two_guesses_worth_more() -> None:
+    for num_wrong in range(1, 200):
+        calibration = Calibration()
+        for _ in range(num_wrong):
+            calibration.observe(KIND, 0.8, False)
+            calibration.observe(KIND, 0.16, True)  # so much that all knots between are pooled
+        assert calibration.chance(KIND, 0.16) <= calibration.chance(KIND, 0.8)
 
 
 def test_even_a_proposer_that_is_wrong_the_surer_it_is_gets_chances_that_never_fall() -> None:
@@ -194,3 +203,49 @@ def test_pooling_makes_values_rise_and_keeps_their_weighted_mean(
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12).map(sorted))
 def test_pooling_leaves_rising_values_alone(values: list[float]) -> None:
     assert isotonic(values, [1.0] * len(values)) == values
+
+
+# --- doubt ----------------------------------------------------------------------------------------
+
+
+def distance_after(calibration: Calibration, kind: GuessKind, num_guesses: int) -> float:
+    """How far from 1 a chance is after so many guesses that were right."""
+    for _ in range(num_guesses):
+        calibration.observe(kind, 0.5, True)
+    return 1 - calibration.chance(kind, 0.5)
+
+
+def test_what_is_doubted_is_still_believed_until_new_guesses_say_otherwise() -> None:
+    sure, doubtful = Calibration(), Calibration()
+    for calibration in (sure, doubtful):
+        for _ in range(100):
+            calibration.observe(KIND, 0.5, False)
+    for _ in range(2):
+        doubtful.doubt(KIND.regime)
+    assert doubtful.chance(KIND, 0.5) == pytest.approx(sure.chance(KIND, 0.5), abs=0.05)
+    assert distance_after(doubtful, KIND, 40) < distance_after(sure, KIND, 40) - 0.2
+
+
+@given(FATES, KINDS, PROBABILITIES)
+def test_doubt_without_end_leaves_the_proposers_own_probability(
+    fates: list[tuple[GuessKind, float, bool]], kind: GuessKind, probability: float
+) -> None:
+    calibration = taught(fates)
+    for _ in range(60):
+        calibration.doubt("")  # every name of a kind ends with it
+    assert calibration.chance(kind, probability) == pytest.approx(
+        Calibration().chance(kind, probability)
+    )
+
+
+def test_doubt_of_one_regime_leaves_the_others_as_they_were() -> None:
+    calibration = Calibration()
+    greedy, sampled = (GuessKind("lm", 0, 1, regime) for regime in ("greedy", "sampled"))
+    for kind in (greedy, sampled):
+        for _ in range(100):
+            calibration.observe(kind, 0.5, False)
+    before = calibration.chance(greedy, 0.5), calibration.chance(sampled, 0.5)
+    calibration.doubt("greedy")
+    after = calibration.chance(greedy, 0.5), calibration.chance(sampled, 0.5)
+    assert after[0] > before[0]
+    assert after[1] == before[1]
