@@ -20,6 +20,7 @@ from outrider_edge.drawn import drawn_draft
 from outrider_edge.language_model import WIDTH, LanguageModelFactory
 from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask
+from outrider_edge.ranking import DISTURBANCE
 from outrider_export import Scheme, export_bundle
 
 VOCAB_SIZE = 64
@@ -81,9 +82,10 @@ def test_a_guess_carries_its_probability_at_its_own_mask() -> None:
     proposer, _ = start(GREEDY)
     (draft,) = proposer.expand([1, 2, 3], [[]], 9)
     for depth, level in enumerate(first_children(draft)):
-        weights = np.exp(logits_after([1, 2, 3, *MASKS[:depth]]).astype(np.float64))
+        logits = logits_after([1, 2, 3, *MASKS[:depth]]).astype(np.float64)
+        weights = np.exp((logits - logits.max()) / DISTURBANCE)
         expected = [weights[draft.tokens[i]] / weights.sum() for i in level]
-        assert [draft.probabilities[i] for i in level] == pytest.approx(expected, rel=1e-3)
+        assert [draft.probabilities[i] for i in level] == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED])
