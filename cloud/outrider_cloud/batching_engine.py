@@ -311,17 +311,23 @@ class BatchingEngine:
 
         Where several begin with the same text, the first computes it and the others wait.
         """
-        loads: list[Load] = []
         being_computed: set[bytes] = set()
-        for session in self._book.running:
-            self._counters.num_prefix_hits += session.adopt_pages()
-            key = session.next_page_key()
-            if key is not None and key in being_computed and session.can_adopt:
-                continue
-            if key is not None:
-                being_computed.add(key)
-            loads.append(session.load())
-        return loads
+        return [
+            session.load()
+            for session in self._book.running
+            if not session.is_prefilling or self._may_prefill(session, being_computed)
+        ]
+
+    def _may_prefill(self, session: VerifierSession, being_computed: set[bytes]) -> bool:
+        """Whether nobody before it computes the page that it needs next, after sharing others."""
+        self._counters.num_prefix_hits += session.adopt_pages()
+        key = session.next_page_key() if session.is_prefilling else None
+        if key is None:
+            return True
+        if key in being_computed and session.can_adopt:
+            return False
+        being_computed.add(key)
+        return True
 
     def _assign(self, grants: Sequence[Grant]) -> list[Assignment]:
         by_id = {session.session_id: session for session in self._book.running}

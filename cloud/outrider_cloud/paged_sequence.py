@@ -90,6 +90,8 @@ class PagedSequence:
 
     def reserve(self, num_rows: int) -> bool:
         """Hold pages for the rows of a pass; False, and nothing changes, if there are too few."""
+        if self._spare >= num_rows:
+            return True  # most often
         if num_rows > self.room:
             return False
         while self._spare < num_rows:
