@@ -220,18 +220,17 @@ class BatchingEngine:
         return has_run
 
     def _run_pass(self) -> bool:
-        """Run one pass, and while it runs do all that does not need its result; see `step`.
+        """Run one pass, and while it runs tell what the one before has committed; see `step`.
 
-        What it commits is kept to be told while the next one runs. What its sessions compute next
-        depends on what it commits, so that is not prepared; nor may any of them gain or lose a page
-        as long as it runs.
+        What its sessions compute next depends on what it commits, and so does whose turn it is: the
+        next pass is scheduled when this one is over. No session of it may gain or lose a page as
+        long as it runs.
         """
         self._end_cancelled()
         self._let_in()
         launched = self._launch(self._schedule())
         self._outbox.deliver()
         if launched is not None:
-            self._let_in()  # their prompts' digests and the search for shared pages take a while
             self._finish(launched)
         return self._step_shadow(is_idle=launched is None) or launched is not None
 
@@ -368,9 +367,7 @@ class BatchingEngine:
             failed.set_exception(error)
             return failed
 
-    def _wait_for(
-        self, running: RunningPass, assignments: Sequence[Assignment]
-    ) -> list[_Computed]:
+    def _wait_for(self, running: RunningPass, assignments: Sequence[Assignment]) -> list[_Computed]:
         """The logits of a pass; a part that fails ends its own session and no other."""
         try:
             return [_Computed(assignments, running.result())]

@@ -84,7 +84,9 @@ class VerifierSession:
         self._clock = clock
         self._lock = threading.Lock()
         self._tree = SpeculationTree(message.prefix, committed_id_window=limits.committed_id_window)
-        self._sequence = PagedSequence(pool, PageKeys(self._tree.tokens, pool.page_tokens))
+        keys = PageKeys(self._tree.tokens, pool.page_tokens)
+        keys.know(self.num_to_prefill // pool.page_tokens)  # now, so that no pass waits for it
+        self._sequence = PagedSequence(pool, keys)
         self._node_value = NodeValue()
         self._candidates: list[TreeNode] = []
         self._cancelled = False

@@ -197,3 +197,14 @@ def test_the_end_is_never_chosen_however_hot_the_sampling() -> None:
     points = [ChoicePoint(0, position, rule) for position in range(500)]
     chosen = SyntheticLogits(np.array([2]), 4).choose(points)
     assert set(chosen) == {1, 2, 3}
+
+
+def test_the_host_is_free_while_a_pass_runs_and_what_it_does_then_is_not_slept_again() -> None:
+    clock = Clock()
+    spec = SyntheticSpec(c0_s=2.0, c1_s=0.5)
+    target = SyntheticTarget(spec, num_pages=20, sleep=clock.sleep, clock=clock)
+    running = target.begin([Segment(range(10), 0, Rows.chain([1, 2]))])
+    assert clock.slept == []
+    clock.now += 1.25
+    running.result()
+    assert clock.slept == [3.0 - 1.25]
