@@ -14,14 +14,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise, product
 from typing import Final
 
 from bench_ways import open_message
 from rich.console import Console
 
-from outrider_cloud.engine import EngineEvent, EngineSession
+from outrider_cloud.engine import EngineEvent, EngineSession, Sink
 from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Schedule
 from outrider_cloud.server import engine_around
 from outrider_cloud.synthetic_target import SyntheticTarget
@@ -165,7 +164,7 @@ def measure(spec: SyntheticSpec, num_sessions: int, num_nodes: int, num_passes: 
     with running_loop() as loop:
         for edge, text in zip(edges, texts, strict=True):
             message = open_message(text[:1], num_tokens, engine.info)
-            edge.session = engine.open(message, partial(loop.call_soon_threadsafe, edge.take))
+            edge.session = engine.open(message, sink_onto(loop, edge))
             edge.draft()
         engine.start()
         while not all(edge.is_finished for edge in edges):
@@ -191,6 +190,15 @@ def a_text(spec: SyntheticSpec, session: int, num_tokens: int) -> tuple[int, ...
     for _ in range(num_tokens):
         text.append(next_token(spec, text))
     return tuple(text)
+
+
+def sink_onto(loop: asyncio.AbstractEventLoop, edge: LoopEdge) -> Sink:
+    """A sink that hands events to an edge on the loop, as a service's does."""
+
+    def sink(event: EngineEvent) -> None:
+        loop.call_soon_threadsafe(edge.take, event)
+
+    return sink
 
 
 @contextmanager
