@@ -80,7 +80,7 @@ def section(name: str) -> Iterator[str]:
 def row(setting: Setting) -> str:
     """One setting as a row of a table."""
     default = f"`{as_text(setting.default)}`" if setting.default is not None else "not set"
-    flag = f"`{setting.flag}`"
+    flag = " / ".join(f"`{name}`" for name in setting.flags)
     if setting.is_switch:
         flag += f" / `--no-{setting.flag[2:]}`"
     cells = [

@@ -1,9 +1,10 @@
 """The engine: one forward pass after the other, each for as many sessions as the scheduler says.
 
-`step()`: schedule, run, accept, commit, on a thread of its own. Lets sessions in as far as the
-pages of the KV cache go, and isolates their failures; who gets which rows is the scheduler's
-business, what becomes of them the session's. With a `TurnScheduler` it is the plain engine, one
-session at a time, that batching is tested against. Knows nothing of gRPC.
+`step()`: schedule, run, accept, commit, on a thread of its own. While a pass runs, it does what
+does not need the result. Lets sessions in as far as the pages of the KV cache go, and isolates
+their failures; who gets which rows is the scheduler's business, what becomes of them the session's.
+With a `TurnScheduler` it is the plain engine, one session at a time, that batching is tested
+against. Knows nothing of gRPC.
 """
 
 import logging
@@ -11,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,13 +20,14 @@ from outrider_cloud.admission import refuse_unfit
 from outrider_cloud.choice import ChoicePoint, PassLogits
 from outrider_cloud.engine import Sink
 from outrider_cloud.engine_stats import EngineCounters, EngineStats, num_held_tokens
+from outrider_cloud.outbox import Outbox
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
 from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Scheduler
 from outrider_cloud.session import VerifierSession, Work
 from outrider_cloud.session_book import SessionBook
 from outrider_cloud.shadow import ShadowDecoder
-from outrider_cloud.target import Rows, Segment, Target
+from outrider_cloud.target import Rows, RunningPass, Segment, Target
 from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, walk_together
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode, ExactRule
@@ -51,6 +54,16 @@ class _Judged:
     session: VerifierSession
     plan: PassPlan
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """A pass that runs, or a part of one: for whom, since when, and what their edges are told."""
+
+    assignments: Sequence[Assignment]
+    running: RunningPass
+    began: float
+    offer: Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +119,7 @@ class BatchingEngine:
         self._shadow = ShadowDecoder(target, self._pool, shadow_rate)
         self._num_passes_since_shadow = 0
         self._counters = EngineCounters()
+        self._outbox = Outbox()
         self._changed = threading.Condition()
         self._num_changes = 0
         self._stopping = False
@@ -200,13 +214,25 @@ class BatchingEngine:
             self._changed.notify()
 
     def step(self) -> bool:
-        """Run one pass; False if there is none worth running now."""
+        """Run one pass and tell what it commits; False if there is none worth running now."""
+        has_run = self._run_pass()
+        self._outbox.deliver()
+        return has_run
+
+    def _run_pass(self) -> bool:
+        """Run one pass, and while it runs tell what the one before has committed; see `step`.
+
+        What its sessions compute next depends on what it commits, and so does whose turn it is: the
+        next pass is scheduled when this one is over. No session of it may gain or lose a page as
+        long as it runs.
+        """
         self._end_cancelled()
         self._let_in()
-        assignments = self._schedule()
-        if assignments:
-            self._run_pass(assignments)
-        return self._step_shadow(is_idle=not assignments) or bool(assignments)
+        launched = self._launch(self._schedule())
+        self._outbox.deliver()
+        if launched is not None:
+            self._finish(launched)
+        return self._step_shadow(is_idle=launched is None) or launched is not None
 
     def _step_shadow(self, *, is_idle: bool) -> bool:
         """A pass of the shadow decode, if it is its turn: always when there is nothing else."""
@@ -214,6 +240,8 @@ class BatchingEngine:
         if not is_idle and self._num_passes_since_shadow < PASSES_PER_SHADOW_PASS:
             return False
         self._num_passes_since_shadow = 0
+        if not self._shadow.is_idle:
+            self._outbox.deliver()  # nobody should have to wait for a pass that is not theirs
         return self._shadow.step()
 
     def _schedule(self) -> list[Assignment]:
@@ -225,18 +253,17 @@ class BatchingEngine:
             if assignments or not schedule.grants:
                 return assignments  # else those with grants had to make room: let others run
 
-    def _run_pass(self, assignments: Sequence[Assignment]) -> None:
-        began = time.perf_counter()
+    def _finish(self, launched: _Launched) -> None:
+        """Wait for a pass; accept and commit what it yields."""
         moves: list[Move] = []
         num_tokens = 0
-        offer = self._scheduler.offer
-        for computed in self._forward(assignments):
+        for computed in self._wait_for(launched.running, launched.assignments):
             for judged in self._judge(computed, moves):
-                self._commit(judged, began, offer)
+                self._commit(judged, launched)
                 num_tokens += len(judged.verdict.tokens)
         self._target.move(moves)
-        num_rows = sum(len(work.segment.rows.tokens) for _, work in assignments)
-        outcome = PassOutcome(num_rows, num_tokens, time.perf_counter() - began)
+        num_rows = sum(len(work.segment.rows.tokens) for _, work in launched.assignments)
+        outcome = PassOutcome(num_rows, num_tokens, time.perf_counter() - launched.began)
         self._scheduler.observe(outcome)
         self._counters.add_pass(outcome.num_rows, outcome.num_tokens, outcome.seconds)
 
@@ -252,7 +279,7 @@ class BatchingEngine:
             rule=message.acceptance.rule(message.sampling),
             ending=Ending(frozenset((*message.stop_token_ids, *eos)), max_length),
             limits=self._info.limits,
-            sink=sink,
+            sink=self._outbox.sink(sink),
             tenant=tenant,
             on_change=self.wake,
         )
@@ -283,17 +310,23 @@ class BatchingEngine:
 
         Where several begin with the same text, the first computes it and the others wait.
         """
-        loads: list[Load] = []
         being_computed: set[bytes] = set()
-        for session in self._book.running:
-            self._counters.num_prefix_hits += session.adopt_pages()
-            key = session.next_page_key()
-            if key is not None and key in being_computed and session.can_adopt:
-                continue
-            if key is not None:
-                being_computed.add(key)
-            loads.append(session.load())
-        return loads
+        return [
+            session.load()
+            for session in self._book.running
+            if not session.is_prefilling or self._may_prefill(session, being_computed)
+        ]
+
+    def _may_prefill(self, session: VerifierSession, being_computed: set[bytes]) -> bool:
+        """Whether nobody before it computes the page that it needs next, after sharing others."""
+        self._counters.num_prefix_hits += session.adopt_pages()
+        key = session.next_page_key() if session.is_prefilling else None
+        if key is None:
+            return True
+        if key in being_computed and session.can_adopt:
+            return False
+        being_computed.add(key)
+        return True
 
     def _assign(self, grants: Sequence[Grant]) -> list[Assignment]:
         by_id = {session.session_id: session for session in self._book.running}
@@ -317,22 +350,39 @@ class BatchingEngine:
 
     # --- a pass -------------------------------------------------------------------------------
 
-    def _forward(self, assignments: Sequence[Assignment]) -> list[_Computed]:
+    def _launch(self, assignments: Sequence[Assignment]) -> _Launched | None:
+        """Start a pass, if there is anything to compute."""
+        if not assignments:
+            return None
+        began = time.perf_counter()
+        running = self._begin(assignments)
+        return _Launched(assignments, running, began, self._scheduler.offer)
+
+    def _begin(self, assignments: Sequence[Assignment]) -> RunningPass:
+        """A pass that runs; one that cannot even be launched fails when it is waited for."""
+        try:
+            return self._target.begin([work.segment for _, work in assignments])
+        except Exception as error:  # whatever a model may raise
+            failed: Future[PassLogits] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def _wait_for(self, running: RunningPass, assignments: Sequence[Assignment]) -> list[_Computed]:
         """The logits of a pass; a part that fails ends its own session and no other."""
         try:
-            logits = self._target.forward([work.segment for _, work in assignments])
+            return [_Computed(assignments, running.result())]
         except Exception as error:  # whatever a model may raise
-            return self._forward_one_by_one(assignments, error)
-        return [_Computed(assignments, logits)]
+            return self._compute_one_by_one(assignments, error)
 
-    def _forward_one_by_one(
+    def _compute_one_by_one(
         self, assignments: Sequence[Assignment], error: Exception
     ) -> list[_Computed]:
         """After a pass failed: find out whose rows it was that failed."""
         if len(assignments) == 1:
             self._fail(assignments[0][0], error)
             return []
-        return [part for assignment in assignments for part in self._forward([assignment])]
+        parts = ([assignment] for assignment in assignments)
+        return [computed for part in parts for computed in self._wait_for(self._begin(part), part)]
 
     def _judge(self, computed: _Computed, moves: list[Move]) -> Iterator[_Judged]:
         """What the logits commit, session by session; adds what has to be copied to `moves`."""
@@ -368,9 +418,9 @@ class BatchingEngine:
             for one in walks:
                 self._walk([one], logits)
 
-    def _commit(self, judged: _Judged, began: float, offer: Offer) -> None:
+    def _commit(self, judged: _Judged, launched: _Launched) -> None:
         verdict, plan = judged.verdict, judged.plan
-        judged.session.tell(verdict, len(plan.rows.tokens), began, offer)
+        judged.session.tell(verdict, len(plan.rows.tokens), launched.began, launched.offer)
         self._counters.num_drafts += plan.num_draft_nodes > 0
         self._counters.num_draft_tokens += plan.num_draft_nodes
         self._counters.num_accepted_tokens += verdict.num_accepted
@@ -396,6 +446,7 @@ class BatchingEngine:
     def _fail_all(self, sentence: str) -> None:
         for session in (*self._book.running, *self._book.waiting):
             self._fail(session, UnavailableError(sentence))
+        self._outbox.deliver()
 
     def _refuse_from_now_on(self) -> None:
         with self._changed:
@@ -406,7 +457,7 @@ class BatchingEngine:
         try:
             while not self._stopping:
                 seen = self._num_changes
-                if not self.step():
+                if not self._run_pass():
                     self._wait_for_change(seen)
         except Exception as error:  # a fault of ours: no session can be served any more
             log.event(_logger, "engine_failed", level=logging.ERROR, error=error)

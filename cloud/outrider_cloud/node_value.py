@@ -4,6 +4,7 @@ Learnt from what passes accepted, forgotten slowly, and given another chance whe
 checked. Pure. Knows nothing of trees, of what a row costs, or of the edge's own estimates.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 _MEMORY_LEVELS: Final = 64.0
@@ -69,6 +70,11 @@ class NodeValue:
         if depth < 1:
             raise ValueError(f"depth is {depth}; a child of the frontier has depth 1.")
         return float(self.acceptance**depth)
+
+    def values(self, depths: Iterable[int]) -> tuple[float, ...]:
+        """`value` of each of several nodes of a tree, whose depths are known to be 1 or more."""
+        acceptance = self.acceptance
+        return tuple(acceptance**depth for depth in depths)
 
     def observe(self, num_accepted: int, num_levels: int) -> None:
         """Learn from a pass that checked drafts.

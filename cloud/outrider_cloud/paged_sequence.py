@@ -90,6 +90,8 @@ class PagedSequence:
 
     def reserve(self, num_rows: int) -> bool:
         """Hold pages for the rows of a pass; False, and nothing changes, if there are too few."""
+        if self._spare >= num_rows:
+            return True  # most often
         if num_rows > self.room:
             return False
         while self._spare < num_rows:
@@ -137,7 +139,7 @@ class PagedSequence:
             self._pool.release(self._pages.pop())
 
     def _publish(self) -> None:
-        for key in self._keys.upto(self._length, self._num_published):
+        while (self._num_published + 1) * self._pool.page_tokens <= self._length:
             index = self._num_published
-            self._pages[index] = self._pool.publish(self._pages[index], key)
+            self._pages[index] = self._pool.publish(self._pages[index], self._keys[index])
             self._num_published += 1

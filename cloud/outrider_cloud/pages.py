@@ -7,6 +7,7 @@ their room is needed, the least recently used first. Knows nothing of tensors or
 
 import hashlib
 import secrets
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 from outrider_common.errors import ConfigError
 
 _DIGEST_BYTES: Final = 16
-_BYTES_PER_TOKEN: Final = 8
+_TOKEN_TYPE: Final = "q"  # eight bytes, in the order of this machine: keys stay in the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +155,17 @@ class PageKeys:
 
     def __getitem__(self, index: int) -> bytes:
         """The key of page `index`, which lies within the text."""
-        while len(self._keys) <= index:
+        self.know(index + 1)
+        return self._keys[index]
+
+    def know(self, num_pages: int) -> None:
+        """Compute the keys of the first pages, which lie within the text, unless they are known."""
+        while len(self._keys) < num_pages:
             start = len(self._keys) * self._page_tokens
             tokens = self._text[start : start + self._page_tokens]
             assert len(tokens) == self._page_tokens, "a page has no key before its text is known"
             before = self._keys[-1] if self._keys else self._root
-            packed = b"".join(token.to_bytes(_BYTES_PER_TOKEN, "little") for token in tokens)
-            self._keys.append(self._digest(before + packed))
-        return self._keys[index]
+            self._keys.append(self._digest(before + array(_TOKEN_TYPE, tokens).tobytes()))
 
     def upto(self, num_tokens: int, start: int = 0) -> Iterator[bytes]:
         """The keys of the pages from `start` on that the first tokens fill."""

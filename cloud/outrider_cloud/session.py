@@ -21,7 +21,7 @@ from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, plan_pa
 from outrider_common.acceptance import AcceptanceMode, AcceptanceRule
 from outrider_common.errors import ModelFileError, OutriderError, ProtocolViolationError
 from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
-from outrider_common.tree import DraftNode, SpeculationTree
+from outrider_common.tree import DraftNode, SpeculationTree, TreeNode
 
 Clock = Callable[[], float]
 
@@ -85,8 +85,11 @@ class VerifierSession:
         self._clock = clock
         self._lock = threading.Lock()
         self._tree = SpeculationTree(message.prefix, committed_id_window=limits.committed_id_window)
-        self._sequence = PagedSequence(pool, PageKeys(self._tree.tokens, pool.page_tokens))
+        keys = PageKeys(self._tree.tokens, pool.page_tokens)
+        keys.know(self.num_to_prefill // pool.page_tokens)  # now, so that no pass waits for it
+        self._sequence = PagedSequence(pool, keys)
         self._node_value = NodeValue()
+        self._candidates: list[TreeNode] = []
         self._cancelled = False
         self._has_ended = False
         self._runnable_since = clock()
@@ -139,13 +142,18 @@ class VerifierSession:
 
     # --- called by the engine: memory ---------------------------------------------------------
 
+    @property
+    def is_prefilling(self) -> bool:
+        """Whether tokens before the frontier are not cached yet."""
+        return self._sequence.length < self.num_to_prefill
+
     def adopt_pages(self) -> int:
-        """Share the pages of others that hold what would be computed next; how many tokens."""
-        return self._sequence.adopt(self.num_to_prefill) if self._is_prefilling else 0
+        """Share the pages of others that hold what prefill computes next; how many tokens."""
+        return self._sequence.adopt(self.num_to_prefill)
 
     def next_page_key(self) -> bytes | None:
         """The key of the page that prefill computes next; None without one that it will fill."""
-        return self._sequence.next_key(self.num_to_prefill) if self._is_prefilling else None
+        return self._sequence.next_key(self.num_to_prefill)
 
     @property
     def can_adopt(self) -> bool:
@@ -170,11 +178,11 @@ class VerifierSession:
         """What there is to do."""
         now = self._clock()
         values: tuple[float, ...] = ()
-        if not self._is_prefilling:
+        if not self.is_prefilling:
             with self._lock:
-                nodes = useful_nodes(self._tree, self._ending)
+                self._candidates = useful_nodes(self._tree, self._ending)
             frontier = self._tree.frontier.position
-            values = tuple(self._node_value.value(node.position - frontier) for node in nodes)
+            values = self._node_value.values(node.position - frontier for node in self._candidates)
         return Load(
             key=self.session_id,
             num_uncached=self._tree.num_committed - self._sequence.length,
@@ -185,12 +193,14 @@ class VerifierSession:
         )
 
     def plan(self, grant: Grant) -> Work:
-        """The rows of the next pass, as far as the grant and the pages go; one row is reserved."""
+        """The rows of the next pass, as far as the grant and the pages go; one row is reserved.
+
+        Drafts are those that were there for the last `load`.
+        """
         if grant.prefill_tokens:
             return Work(self._prefill_segment(grant.prefill_tokens), None)
-        with self._lock:
-            most = min(grant.max_nodes, self._sequence.room - 1)
-            plan = plan_pass(self._tree, self._ending, most)
+        most = min(grant.max_nodes, self._sequence.room - 1)
+        plan = plan_pass(self._tree.frontier, self._candidates[:most])
         self._sequence.reserve(len(plan.rows.tokens))
         return Work(Segment(self._sequence.pages, self._sequence.length, plan.rows), plan)
 
@@ -273,10 +283,6 @@ class VerifierSession:
         )
 
     # --- inside -------------------------------------------------------------------------------
-
-    @property
-    def _is_prefilling(self) -> bool:
-        return self._sequence.length < self.num_to_prefill
 
     def _prefill_segment(self, num_tokens: int) -> Segment:
         start = self._sequence.length

@@ -80,6 +80,36 @@ class SyntheticLogits:
         return logits
 
 
+class SyntheticPass:
+    """A pass that ends at a stated time, as one on a device would; the host is free until then.
+
+    Args:
+        logits: what it yields.
+        ends_at: when, by the clock.
+        sleep: waits for so many seconds.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        logits: SyntheticLogits,
+        ends_at: float,
+        sleep: Callable[[float], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self._logits = logits
+        self._ends_at = ends_at
+        self._sleep = sleep
+        self._clock = clock
+
+    def result(self) -> SyntheticLogits:
+        """See `RunningPass.result`."""
+        left_s = self._ends_at - self._clock()
+        if left_s > 0:
+            self._sleep(left_s)
+        return self._logits
+
+
 class SyntheticTarget:
     """A target that follows a spec.
 
@@ -125,19 +155,20 @@ class SyntheticTarget:
         """How many pages there are, and how large they are said to be."""
         return self._shape
 
-    def forward(self, segments: Sequence[Segment]) -> SyntheticLogits:
-        """Compute the rows of several sequences in one pass; see `Target.forward`.
+    def begin(self, segments: Sequence[Segment]) -> "SyntheticPass":
+        """Compute the rows of several sequences in one pass; see `Target.begin`.
 
-        Takes c0 + c1 * rows: what the computing here has not used is slept.
+        Takes c0 + c1 * rows: what the computing here has not used is slept when it is waited for.
         """
         began = self._clock()
         tables = _PageTables.of(segments, self._shape.page_tokens)
         num_rows = self._write(segments, tables)
         logits = SyntheticLogits(self._next_tokens(segments, tables), self._spec.vocab)
-        left_s = self._spec.pass_s(num_rows) - (self._clock() - began)
-        if left_s > 0:
-            self._sleep(left_s)
-        return logits
+        return SyntheticPass(logits, began + self._spec.pass_s(num_rows), self._sleep, self._clock)
+
+    def forward(self, segments: Sequence[Segment]) -> SyntheticLogits:
+        """See `Target.forward`."""
+        return self.begin(segments).result()
 
     def move(self, moves: Sequence[Move]) -> None:
         """Copy what is cached, one slot after the other."""

@@ -84,8 +84,20 @@ class CacheShape:
     bytes_per_page: int
 
 
+class RunningPass(Protocol):
+    """A pass that was launched: the host may do something else until it needs the result."""
+
+    def result(self) -> PassLogits:
+        """The logits of the wanted rows of all segments, behind one another.
+
+        Waits until the pass has ended, unless the logits themselves can be waited for: then that is
+        left to whoever reads them. Called once. Raises whatever has made the pass fail.
+        """
+        ...
+
+
 class Target(Protocol):
-    """A target model."""
+    """A target model. Runs one pass at a time: the next is begun when the last has its result."""
 
     @property
     def vocab_size(self) -> int:
@@ -107,12 +119,16 @@ class Target(Protocol):
         """How many pages there are, and how large they are."""
         ...
 
-    def forward(self, segments: Sequence[Segment]) -> PassLogits:
-        """Compute the rows of several sequences in one pass, and cache their keys and values.
+    def begin(self, segments: Sequence[Segment]) -> RunningPass:
+        """Start to compute the rows of several sequences, and to cache their keys and values.
 
-        Returns:
-            The logits of the wanted rows of all segments, behind one another.
+        The segments have been read when this returns; their pages stay theirs until the result is
+        there.
         """
+        ...
+
+    def forward(self, segments: Sequence[Segment]) -> PassLogits:
+        """`begin` a pass and wait for its result: for when there is nothing to do meanwhile."""
         ...
 
     def move(self, moves: Sequence[Move]) -> None:

@@ -7,6 +7,7 @@ of sessions or acceptance.
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -14,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from outrider_cloud.attention_kernels import PAGE_TOKENS as CPU_PAGE_TOKENS
-from outrider_cloud.batched_choice import TensorLogits
+from outrider_cloud.choice import PassLogits
 from outrider_cloud.cpu_attention import CpuAttention
 from outrider_cloud.flex_attention import FlexAttention, bytes_per_page
 from outrider_cloud.loading import load_causal_lm
@@ -31,11 +32,12 @@ from outrider_cloud.model_passes import (
 from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.paged_attention import NAME, KvShape, PagedAttention
 from outrider_cloud.paged_sequence import Move
+from outrider_cloud.pass_launch import launcher_for
 from outrider_cloud.pass_layout import PassLayout
 from outrider_cloud.plain_attention import PlainAttention
 from outrider_cloud.row_padding import RowPadding
 from outrider_cloud.speed_up import speed_up
-from outrider_cloud.target import CacheShape, Segment
+from outrider_cloud.target import CacheShape, RunningPass, Segment
 from outrider_common import log
 from outrider_common.errors import ConfigError, UnsupportedError
 
@@ -79,6 +81,7 @@ class TorchTarget:
         self.model = model
         self._attention = attention
         self._padding = padding
+        self._launcher = launcher_for(model.device)
         self._passes: Passes = EagerPasses(model, attention, padding)
         if record is not None:
             static = cast(StaticAttention, attention)
@@ -171,12 +174,16 @@ class TorchTarget:
         num_kept = self._padding.num_pages(shape.page_tokens)
         return replace(shape, num_pages=max(shape.num_pages - num_kept, 0))
 
-    @torch.inference_mode()
-    def forward(self, segments: Sequence[Segment]) -> TensorLogits:
-        """Compute the rows of several sequences in one pass; see `Target.forward`."""
+    def begin(self, segments: Sequence[Segment]) -> RunningPass:
+        """Launch a pass over the rows of several sequences; see `Target.begin`."""
         shape = self.cache_shape
         padded = self._padding.pad(segments, shape.page_tokens, shape.num_pages)
-        return TensorLogits(self._passes.logits(PassLayout.of(padded, shape.page_tokens)))
+        layout = PassLayout.of(padded, shape.page_tokens)
+        return self._launcher.launch(partial(self._passes.logits, layout))
+
+    def forward(self, segments: Sequence[Segment]) -> PassLogits:
+        """See `Target.forward`."""
+        return self.begin(segments).result()
 
     def move(self, moves: Sequence[Move]) -> None:
         """Copy what is cached, one slot after the other."""

@@ -8,6 +8,7 @@ all of them. Knows nothing of threads or KV caches.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 
 from outrider_cloud.choice import UNUSABLE, ChoicePoint, PassLogits
 from outrider_cloud.target import CACHED_TEXT, Rows
@@ -85,14 +86,13 @@ def useful_nodes(tree: SpeculationTree, ending: Ending) -> list[TreeNode]:
     the last position is useless: the pass yields that position's token without it, but one at the
     position before it is not.
     """
-    useful = (node for node in tree.nodes() if node.position < ending.max_length - 1)
-    return sorted(useful, key=lambda node: node.position)
+    end = ending.max_length - 1
+    return sorted((n for n in tree.nodes() if n.position < end), key=attrgetter("position"))
 
 
-def plan_pass(tree: SpeculationTree, ending: Ending, max_nodes: int) -> PassPlan:
-    """The frontier and the first useful nodes."""
-    nodes = list(islice(useful_nodes(tree, ending), max_nodes)) if max_nodes else []
-    row_of = {tree.frontier: 0}
+def plan_pass(frontier: TreeNode, nodes: Sequence[TreeNode]) -> PassPlan:
+    """The rows of a frontier and of live nodes below it, parents before their children."""
+    row_of = {frontier: 0}
     children: list[dict[int, int]] = [{} for _ in range(len(nodes) + 1)]
     parents = [CACHED_TEXT]
     for row, node in enumerate(nodes, start=1):
@@ -101,7 +101,7 @@ def plan_pass(tree: SpeculationTree, ending: Ending, max_nodes: int) -> PassPlan
         row_of[node] = row
         parents.append(parent)
         children[parent][node.token] = row
-    tokens = (tree.frontier.token, *(node.token for node in nodes))
+    tokens = (frontier.token, *(node.token for node in nodes))
     drafts = tuple(node.draft for node in row_of)
     return PassPlan(Rows(tokens, tuple(parents)), tuple(children), drafts)
 

@@ -85,16 +85,16 @@ def _remember_file(context: click.Context, _: click.Parameter, file: Path | None
 
 
 def _refuse_namesakes(settings: Iterable[Setting]) -> None:
-    for flag, count in Counter(setting.flag for setting in settings).items():
+    for flag, count in Counter(flag for setting in settings for flag in setting.flags).items():
         if count > 1:
             raise ValueError(f"{flag} would be an option of two sections")
 
 
 def _option(setting: Setting) -> Callable[[_Command], _Command]:
     """An option without a value of its own, so that one can see whether it was given."""
-    declaration = f"{setting.flag}/--no-{setting.flag[2:]}" if setting.is_switch else setting.flag
+    switch = (f"{setting.flag}/--no-{setting.flag[2:]}",)
     return click.option(
-        declaration,
+        *(switch if setting.is_switch else setting.flags),
         _parameter(setting),
         type=bool if setting.is_switch else str,
         default=None,

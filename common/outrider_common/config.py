@@ -21,6 +21,9 @@ LogFormat: TypeAlias = Literal["text", "json"]
 ALLOWED: Final = "x-allowed"
 """The JSON schema key under which a field says in words what it allows."""
 
+OTHER_FLAG: Final = "x-other-flag"
+"""The JSON schema key of a second name for a field's command-line option."""
+
 _DEFAULT_PORT: Final = 7411
 _DEFAULT_MODEL: Final = "smollm2-135m"
 
@@ -79,6 +82,7 @@ class VerifierSettings(Section):
             "The target model: a name in the model store, hf:org/name, or a directory. "
             "'synthetic:c0=20ms,c1=0.2ms,acceptance=0.8' is a stand-in for load tests."
         ),
+        json_schema_extra={OTHER_FLAG: "--target"},
     )
     num_threads: int = Field(
         default=1, ge=1, le=1024, description="CPU threads of one forward pass of the target."

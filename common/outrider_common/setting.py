@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from outrider_common.config import ALLOWED, SECTIONS, Section
+from outrider_common.config import ALLOWED, OTHER_FLAG, SECTIONS, Section
 
 VARIABLE_PREFIX: Final = "OUTRIDER_"
 
@@ -47,6 +47,12 @@ class Setting:
         """Its command-line option, such as `--num-threads`."""
         prefix = f"{self.section}_" if self.section in _SECTIONS_NAMED_IN_FLAGS else ""
         return f"--{prefix}{self.field}".replace("_", "-")
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All its command-line options: `flag`, and another name for it if there is one."""
+        other = _schema(self._section_class)[self.field].get(OTHER_FLAG)
+        return (self.flag, str(other)) if other else (self.flag,)
 
     @property
     def default(self) -> object:

@@ -154,7 +154,7 @@ class SpeculationTree:
 
     def nodes(self) -> Iterator[TreeNode]:
         """The live nodes in the order of their first ids, so parents before their children."""
-        return (node for node_id, node in self._live.items() if node.ids[0] == node_id)
+        return iter(dict.fromkeys(self._live.values()))
 
     def find(self, node_id: int) -> TreeNode | None:
         """The live node with this id, if there is one."""

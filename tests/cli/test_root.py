@@ -344,6 +344,18 @@ def test_options_of_several_sections_go_together(install: Install) -> None:
     assert seen[0].settings.models.cache_dir == Path("/models")
 
 
+def test_the_verifiers_model_may_be_called_its_target(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, seen = captured(VerifierSettings)
+    install("it", command)
+    for flag in ("--model", "--target"):
+        assert cli.run(["it", flag, "synthetic:c0=5ms"]) == 0
+        assert seen[-1].settings.verifier.model == "synthetic:c0=5ms"
+    cli.run(["it", "--help"])
+    assert "--model, --target MODEL" in capsys.readouterr().out
+
+
 def test_options_that_would_share_a_name_are_refused() -> None:
     with pytest.raises(ValueError, match="--num-threads"):
         captured(VerifierSettings, EdgeSettings)

@@ -37,6 +37,17 @@ def greedy_text(
 NOTHING = -1
 
 
+class LatePass:
+    """Reads and writes as late as can be, so that what is changed meanwhile shows."""
+
+    def __init__(self, target: "FakeTarget", segments: Sequence[Segment]) -> None:
+        self._target = target
+        self._segments = segments
+
+    def result(self) -> ArrayLogits:
+        return self._target.forward(self._segments)
+
+
 class FakeTarget:
     """Keeps a token in each slot of its cache, so that a wrong page or row shows in the logits.
 
@@ -60,6 +71,9 @@ class FakeTarget:
         self.cache_shape = CacheShape(num_pages, page_tokens, bytes_per_page=page_tokens)
         self.slots = [NOTHING] * (num_pages * page_tokens)
         self.num_rows: list[int] = []  # of each pass
+
+    def begin(self, segments: Sequence[Segment]) -> "LatePass":
+        return LatePass(self, segments)
 
     def forward(self, segments: Sequence[Segment]) -> ArrayLogits:
         if self.gate is not None:

@@ -15,7 +15,7 @@ from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.engine import EngineEvent
 from outrider_cloud.pass_cost import PassCost
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler
-from outrider_cloud.synthetic_target import SyntheticLogits, SyntheticTarget
+from outrider_cloud.synthetic_target import SyntheticPass, SyntheticTarget
 from outrider_cloud.target import Segment
 from outrider_common.errors import CapacityError, OutriderError
 from outrider_common.messages import FinishReason, Limits, OpenSession
@@ -43,7 +43,7 @@ class CheckedTarget(SyntheticTarget):
         self._failure_chance = failure_chance
         self._chance = random.Random(num_pages)
 
-    def forward(self, segments: Sequence[Segment]) -> SyntheticLogits:
+    def begin(self, segments: Sequence[Segment]) -> SyntheticPass:
         num_holders = Counter(page for segment in segments for page in segment.pages)
         for segment in segments:
             end = segment.length + len(segment.rows.tokens)
@@ -51,7 +51,7 @@ class CheckedTarget(SyntheticTarget):
             self.written_by_two += [page for page in written if num_holders[page] > 1]
         if self._chance.random() < self._failure_chance:
             raise MemoryError("no room")
-        return super().forward(segments)
+        return super().begin(segments)
 
 
 class FreeRows(PassCost):

@@ -127,3 +127,10 @@ def test_an_impossible_observation_is_refused(observed: tuple[int, int]) -> None
 def test_the_frontier_itself_has_no_value_as_a_node() -> None:
     with pytest.raises(ValueError, match="depth is 0"):
         NodeValue().value(0)
+
+
+def test_the_values_of_several_nodes_are_those_of_each() -> None:
+    value = NodeValue()
+    value.observe(2, 3)
+    depths = [1, 1, 2, 5]
+    assert value.values(depths) == tuple(value.value(depth) for depth in depths)

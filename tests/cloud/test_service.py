@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_cloud import service
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler
-from outrider_cloud.server import SERVICE_NAME, running_server
+from outrider_cloud.server import SERVICE_NAME, leave_to_stay, running_server
 from outrider_common.acceptance import AcceptanceMode
 from outrider_common.errors import REASON_METADATA_KEY, RETRY_METADATA_KEY, PortInUseError
 from outrider_common.messages import Limits
@@ -397,3 +398,15 @@ async def test_an_edge_that_never_closes_its_side_does_not_hold_the_stream(
     call = await opened(stub)
     tokens = [token async for response in responses(call) for token in response.commit.tokens]
     assert tokens == greedy_text([1, 2, 3], 12, stop=())
+
+
+def test_what_is_there_when_the_verifier_is_ready_is_left_out_of_garbage_collections() -> None:
+    cycle: list[object] = []
+    cycle.append(cycle)
+    assert gc.get_freeze_count() == 0
+    try:
+        leave_to_stay()
+        assert gc.get_freeze_count() > 1000
+        assert not any(one is cycle for one in gc.get_objects())
+    finally:
+        gc.unfreeze()

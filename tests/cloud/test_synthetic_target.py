@@ -204,3 +204,14 @@ def test_runner_ups_are_those_of_the_whole_rows() -> None:
     expected = ArrayLogits(logits.numpy()).runner_ups([1, 0, 1], [7, 5, 9], 4)
     assert logits.runner_ups([1, 0, 1], [7, 5, 9], 4) == expected
     assert expected[1][0] == 3
+
+
+def test_the_host_is_free_while_a_pass_runs_and_what_it_does_then_is_not_slept_again() -> None:
+    clock = Clock()
+    spec = SyntheticSpec(c0_s=2.0, c1_s=0.5)
+    target = SyntheticTarget(spec, num_pages=20, sleep=clock.sleep, clock=clock)
+    running = target.begin([Segment(range(10), 0, Rows.chain([1, 2]))])
+    assert clock.slept == []
+    clock.now += 1.25
+    running.result()
+    assert clock.slept == [3.0 - 1.25]

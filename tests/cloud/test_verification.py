@@ -58,6 +58,10 @@ def logits_that_say(*tokens: int) -> np.ndarray:
     return np.eye(VOCAB_SIZE, dtype=np.float32)[list(tokens)]
 
 
+def a_plan(tree: SpeculationTree, ending: Ending = FAR, max_nodes: int = 16) -> PassPlan:
+    return plan_pass(tree.frontier, useful_nodes(tree, ending)[:max_nodes])
+
+
 def a_walk(plan: PassPlan, ending: Ending, first_row: int = 0, **params: float) -> Walk:
     rule = ExactRule(SamplingParams(**params))  # type: ignore[arg-type]
     return Walk(plan, first_row, rule, [9, 5], 1, ending)
@@ -75,14 +79,14 @@ def walk(plan: PassPlan, logits: np.ndarray, ending: Ending) -> Verdict:
 
 
 def test_a_plan_has_the_frontier_and_then_the_nodes_nearest_first() -> None:
-    plan = plan_pass(a_tree(), FAR, max_nodes=16)
+    plan = a_plan(a_tree())
     assert plan.rows.tokens == (5, 1, 4, 2, 6, 3)
     assert plan.rows.parents == (-1, 0, 0, 1, 2, 1)
     assert plan.num_draft_nodes == 5
 
 
 def test_a_plan_takes_no_more_nodes_than_allowed() -> None:
-    plan = plan_pass(a_tree(), FAR, max_nodes=3)
+    plan = a_plan(a_tree(), max_nodes=3)
     assert plan.rows.tokens == (5, 1, 4, 2)
 
 
@@ -94,12 +98,12 @@ def test_of_nodes_at_the_same_depth_the_older_comes_first() -> None:
 def test_a_plan_leaves_out_nodes_that_cannot_save_a_pass() -> None:
     tree = SpeculationTree([9, 5])
     tree.extend([DraftNode(1, 1, AtPosition(1)), DraftNode(2, 2, AtNode(1))])
-    plan = plan_pass(tree, Ending(frozenset(), max_length=4), max_nodes=16)
+    plan = a_plan(tree, Ending(frozenset(), max_length=4))
     assert plan.rows.tokens == (5, 1)  # position 3 is the last: node 2 would be its second guess
 
 
 def test_the_walk_follows_the_children_that_carry_the_targets_tokens() -> None:
-    plan = plan_pass(a_tree(), FAR, max_nodes=16)
+    plan = a_plan(a_tree())
     verdict = walk(plan, logits_that_say(1, 3, 0, 0, 0, 8), FAR)
     assert verdict.tokens == (1, 3, 8)
     assert verdict.kept_rows == (0, 1, 5)
@@ -108,14 +112,14 @@ def test_the_walk_follows_the_children_that_carry_the_targets_tokens() -> None:
 
 
 def test_a_token_that_no_child_carries_is_a_correction() -> None:
-    plan = plan_pass(a_tree(), FAR, max_nodes=16)
+    plan = a_plan(a_tree())
     verdict = walk(plan, logits_that_say(1, 7, 0, 0, 0, 0), FAR)
     assert verdict.tokens == (1, 7)
     assert verdict.is_correction
 
 
 def test_without_drafts_the_target_hedges() -> None:
-    plan = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
+    plan = a_plan(SpeculationTree([9, 5]))
     verdict = walk(plan, logits_that_say(7), FAR)
     assert verdict.tokens == (7,)
     assert verdict.num_accepted == 0
@@ -124,7 +128,7 @@ def test_without_drafts_the_target_hedges() -> None:
 
 def test_a_stop_token_ends_the_walk_also_if_a_draft_carries_it() -> None:
     ending = Ending(frozenset({1}), max_length=100)
-    plan = plan_pass(a_tree(), ending, max_nodes=16)
+    plan = a_plan(a_tree(), ending)
     verdict = walk(plan, logits_that_say(1, 3, 0, 0, 0, 8), ending)
     assert verdict.tokens == (1,)
     assert verdict.num_accepted == 1
@@ -133,7 +137,7 @@ def test_a_stop_token_ends_the_walk_also_if_a_draft_carries_it() -> None:
 
 def test_the_walk_ends_at_the_greatest_length() -> None:
     ending = Ending(frozenset(), max_length=4)
-    plan = plan_pass(a_tree(), ending, max_nodes=16)
+    plan = a_plan(a_tree(), ending)
     assert plan.rows.tokens == (5, 1, 4)  # the nodes below them would be for the last position
     verdict = walk(plan, logits_that_say(1, 3, 0), ending)
     assert verdict.tokens == (1, 3)
@@ -142,13 +146,13 @@ def test_the_walk_ends_at_the_greatest_length() -> None:
 
 def test_a_token_that_is_both_a_stop_and_the_last_is_a_stop() -> None:
     ending = Ending(frozenset({7}), max_length=3)
-    plan = plan_pass(SpeculationTree([9, 5]), ending, max_nodes=16)
+    plan = a_plan(SpeculationTree([9, 5]), ending)
     assert walk(plan, logits_that_say(7), ending).finish_reason is FinishReason.STOP
 
 
 def test_sessions_walk_together_each_over_its_own_rows() -> None:
-    plan = plan_pass(a_tree(), FAR, max_nodes=16)
-    empty = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
+    plan = a_plan(a_tree())
+    empty = a_plan(SpeculationTree([9, 5]))
     said = logits_that_say(3, 1, 3, 0, 0, 0, 8, 6)
     logits = WholeTrees(said)
     walks = [a_walk(empty, FAR, 0), a_walk(plan, FAR, 1), a_walk(empty, FAR, 7)]
@@ -158,7 +162,7 @@ def test_sessions_walk_together_each_over_its_own_rows() -> None:
 
 
 def test_penalties_see_the_text_and_the_path_that_was_walked() -> None:
-    plan = plan_pass(a_tree(), FAR, max_nodes=16)
+    plan = a_plan(a_tree())
     seen = [point.output_tokens for point in a_walk(plan, FAR, presence_penalty=1.0).all_points()]
     assert seen == [(5,), (5, 1), (5, 4), (5, 1, 2), (5, 4, 6), (5, 1, 3)]
     one = a_walk(plan, FAR, presence_penalty=1.0)
@@ -168,7 +172,7 @@ def test_penalties_see_the_text_and_the_path_that_was_walked() -> None:
 
 
 def test_logits_that_are_no_numbers_spoil_only_their_own_walk() -> None:
-    empty = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
+    empty = a_plan(SpeculationTree([9, 5]))
     logits = logits_that_say(3, 1)
     logits[0] = np.nan
     spoilt, fine = a_walk(empty, FAR, 0), a_walk(empty, FAR, 1)
@@ -197,7 +201,7 @@ def test_every_point_knows_from_what_its_own_children_were_drawn(kind: type[Arra
             DraftNode(4, 2, AtNode(2)),
         ]
     )
-    plan = plan_pass(tree, FAR, 10)
+    plan = a_plan(tree)
     walk = Walk(plan, 0, RejectionRule(SamplingParams()), (9, 5), 2, FAR)
     walk_together([walk], Watched(logits_that_say(1, 0, 2, 0, 7)))
     assert walk.verdict().tokens == (1, 2, 7)

@@ -85,7 +85,9 @@ def test_a_guess_carries_its_probability_at_its_own_mask() -> None:
         logits = logits_after([1, 2, 3, *MASKS[:depth]]).astype(np.float64)
         weights = np.exp((logits - logits.max()) / DISTURBANCE)
         expected = [weights[draft.tokens[i]] / weights.sum() for i in level]
-        assert [draft.probabilities[i] for i in level] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+        assert [draft.probabilities[i] for i in level] == pytest.approx(
+            expected, rel=1e-3, abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED])
