@@ -45,10 +45,15 @@ class Second:
 
     task: DraftingTask
 
-    def propose(self, context: Sequence[int], max_tokens: int) -> Draft:
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> list[Draft]:
+        return [self.draft([*text, *path]) for path in paths]
+
+    def draft(self, context: list[int]) -> Draft:
         logits = logits_after(context)
         if self.task.wants_draws:
-            return drawn_draft(logits, self.task.sampling, context, self.task.num_prompt_tokens)
+            return drawn_draft(logits, self.task.sampling, len(context), (), (), 1)
         return Draft.chain([int(np.argsort(-logits)[1])], [0.9])
 
 
