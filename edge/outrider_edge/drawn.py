@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from outrider_common.acceptance import MAX_DRAFT_WEIGHT, SparseDistribution
-from outrider_common.sampling import Logits, SamplingParams, distribution
+from outrider_common.sampling import Ids, Logits, SamplingParams, distribution
+from outrider_edge.draft_columns import columns_of, tokens_of
 from outrider_edge.proposer import CONTEXT_END, Draft
 
 NUM_CANDIDATES: Final = 32
@@ -26,6 +27,7 @@ def drawn_draft(
     context: Sequence[int],
     num_prompt_tokens: int,
     num_draws: int = 1,
+    token_ids: Ids | None = None,
 ) -> Draft:
     """Guesses drawn from the head of the drafter's distribution after the sampling parameters.
 
@@ -33,19 +35,20 @@ def drawn_draft(
     sent rather than others, and the text would not have the target's distribution.
 
     Args:
-        logits: the drafter's, after all of `context`, [vocab].
+        logits: the drafter's, after all of `context`.
         sampling: as for the target; with a temperature.
         context: all tokens so far.
         num_prompt_tokens: how many of them are the prompt.
         num_draws: how many guesses at most. A sibling that is only a leaf saves no pass, so it is
             worth its row only to a verifier whose rows are nearly free.
+        token_ids: of which tokens the logits are, ascending; None: the i-th of token i.
     """
-    prompt, output = context[:num_prompt_tokens], context[num_prompt_tokens:]
+    seen = columns_of(context, token_ids) if sampling.has_penalties else context
+    prompt, output = seen[:num_prompt_tokens], seen[num_prompt_tokens:]
     num_kept = min(sampling.top_k or NUM_CANDIDATES, NUM_CANDIDATES)
     head = distribution(logits, replace(sampling, top_k=num_kept), prompt, output)
-    source = SparseDistribution.quantise(
-        head.token_ids.tolist(), head.probabilities(), MAX_DRAFT_WEIGHT
-    )
+    candidates = tokens_of(head.token_ids, token_ids).tolist()
+    source = SparseDistribution.quantise(candidates, head.probabilities(), MAX_DRAFT_WEIGHT)
     tokens = source.draw(sampling.seed, len(context), num_draws)
     priors = tuple(DRAWN_PRIOR * (1 - DRAWN_PRIOR) ** i for i in range(len(tokens)))
     return Draft(tokens, (CONTEXT_END,) * len(tokens), priors, (source,) * len(tokens))

@@ -11,7 +11,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from outrider_common.sampling import Ids
 from outrider_edge.cached_tree import CachedTree
+from outrider_edge.draft_columns import below
 from outrider_edge.drawn import drawn_draft
 from outrider_edge.prefix import common_prefix_length
 from outrider_edge.proposer import Draft, DraftingTask
@@ -75,7 +77,12 @@ class DraftModel(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """How many logits a token has."""
+        """How many tokens it can read."""
+        ...
+
+    @property
+    def token_ids(self) -> Ids | None:
+        """Of which token each logit is, ascending; None: the i-th of token i."""
         ...
 
     @property
@@ -100,7 +107,10 @@ class LanguageModelProposer:
         self._task = task
         self._vocab_size = min(task.vocab_size, model.vocab_size)
         self._max_positions = model.max_positions
-        self._ranker = Ranker(task.sampling, self._vocab_size)
+        self._token_ids = below(model.token_ids, self._vocab_size)
+        num_tokens = self._vocab_size if self._token_ids is None else len(self._token_ids)
+        self._ranker = Ranker(task.sampling, num_tokens, self._token_ids)
+        self._num_logits = num_tokens
         self._sequence = model.new_sequence()
         self._text: list[int] = []  # as it is cached
         self._tree = CachedTree()  # the rows behind it
@@ -214,7 +224,7 @@ class LanguageModelProposer:
         if not wanted:
             return [None] * len(branches)
         logits = self._sequence.forward_rows(*self._tree.since(first), wanted)
-        by_row = dict(zip(wanted, logits[:, : self._vocab_size], strict=True))
+        by_row = dict(zip(wanted, logits[:, : self._num_logits], strict=True))
         return [None if leaf is None else by_row[leaf - first] for leaf in leaves]
 
     def _append(self, branch: list[int], first: int) -> int | None:
@@ -252,7 +262,8 @@ class LanguageModelProposer:
 
     def _guess(self, logits: Logits, tokens: list[int]) -> Draft:
         if self._task.wants_draws:
-            return drawn_draft(logits, self._task.sampling, tokens, self._task.num_prompt_tokens)
+            end = self._task.num_prompt_tokens
+            return drawn_draft(logits, self._task.sampling, tokens, end, token_ids=self._token_ids)
         guesses = self._rank(logits, tokens, (), 1)
         return Draft.chain(guesses.tokens, guesses.probabilities)
 

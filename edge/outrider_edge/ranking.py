@@ -22,6 +22,7 @@ from outrider_common.sampling import (
     distribution,
     penalise,
 )
+from outrider_edge.draft_columns import columns_of, tokens_of
 
 NEGLIGIBLE: Final = 1e-5
 """Tokens less likely than this share of the likeliest are not considered in sampled mode.
@@ -53,15 +54,19 @@ class Ranker:
 
     Args:
         sampling: how the target chooses.
-        vocab_size: how long a row of logits is.
+        num_logits: how long a row of logits is.
+        token_ids: of which tokens they are, ascending; None: the i-th of token i.
     """
 
-    def __init__(self, sampling: SamplingParams, vocab_size: int) -> None:
+    def __init__(
+        self, sampling: SamplingParams, num_logits: int, token_ids: Ids | None = None
+    ) -> None:
         self._sampling = sampling
+        self._token_ids = token_ids
         self._plain = replace(
             sampling, repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0
         )
-        self._weights = np.empty(vocab_size, np.float32)
+        self._weights = np.empty(num_logits, np.float32)
 
     def rank(
         self,
@@ -79,7 +84,7 @@ class Ranker:
         earlier ones not there. Tokens below `NEGLIGIBLE` are passed over.
 
         Args:
-            logits: after all tokens before `position`, [vocab_size].
+            logits: after all tokens before `position`, [num_logits].
             position: where the token will stand, counted from the start of the prompt.
             prompt_tokens: the prompt; used by penalties only.
             output_tokens: the tokens after it; used by penalties only.
@@ -90,16 +95,18 @@ class Ranker:
         """
         scores = logits
         if self._sampling.has_penalties:
-            scores = penalise(logits, self._sampling, prompt_tokens, output_tokens)
+            seen = (columns_of(t, self._token_ids) for t in (prompt_tokens, output_tokens))
+            scores = penalise(logits, self._sampling, *seen)
         best = best_token(scores)
         if self._sampling.is_greedy:
-            tokens = [best] if count == 1 else self._largest(scores, count)
+            columns = [best] if count == 1 else self._largest(scores, count)
         else:
-            tokens = self._sampled(scores, float(scores[best]), position, count)
-        return Guesses(tuple(tokens), self._probabilities(logits, tokens))
+            columns = self._sampled(scores, float(scores[best]), position, count)
+        tokens = tokens_of(np.array(columns, np.int64), self._token_ids).tolist()
+        return Guesses(tuple(tokens), self._probabilities(logits, columns))
 
     def _largest(self, scores: Logits, count: int) -> list[int]:
-        """The ids of the largest scores, falling, the lowest of equal ones first.
+        """The columns of the largest scores, falling, the lowest of equal ones first.
 
         For few of many this is faster than any partition.
         """
@@ -107,27 +114,28 @@ class Ranker:
         np.copyto(left, scores)
         found: list[int] = []
         for _ in range(min(count, len(left))):
-            token = int(left.argmax())
-            if left[token] == -np.inf:
+            column = int(left.argmax())
+            if left[column] == -np.inf:
                 break
-            found.append(token)
-            left[token] = -np.inf
+            found.append(column)
+            left[column] = -np.inf
         return found
 
     def _sampled(self, scores: Logits, best: float, position: int, count: int) -> list[int]:
         near = np.flatnonzero(scores >= best + self._plain.temperature * math.log(NEGLIGIBLE))
         kept = distribution(scores[near], self._plain, (), ())
-        token_ids = near[kept.token_ids]
-        uniforms = noise.uniform(np, self._plain.seed, Purpose.TOKEN, position, token_ids)
-        return [int(token_ids[i]) for i in _noisiest(kept.log_weights, uniforms, count)]
+        columns = near[kept.token_ids]
+        tokens = tokens_of(columns, self._token_ids)
+        uniforms = noise.uniform(np, self._plain.seed, Purpose.TOKEN, position, tokens)
+        return [int(columns[i]) for i in _noisiest(kept.log_weights, uniforms, count)]
 
-    def _probabilities(self, logits: Logits, tokens: Sequence[int]) -> tuple[float, ...]:
-        """The probabilities of some tokens under the softmax of the logits."""
+    def _probabilities(self, logits: Logits, columns: Sequence[int]) -> tuple[float, ...]:
+        """The probabilities of some columns under the softmax of the logits."""
         weights = self._weights
         np.subtract(logits, logits.max(), out=weights)
         np.exp(weights, out=weights)
         total = float(weights.sum())
-        return tuple(float(weights[token]) / total for token in tokens)
+        return tuple(float(weights[column]) / total for column in columns)
 
 
 def _noisiest(log_weights: Floats, uniforms: Floats, count: int) -> Ids:
