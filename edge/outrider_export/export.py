@@ -104,6 +104,7 @@ def write_bundle(
 
     After an error the directory holds what was written until then: the caller drops it.
     """
+    _refuse_small_cache(scheme, kv_bits)
     logging: Any = transformers_logging
     logging.disable_progress_bar()
     decoder = load_decoder(source, max_positions)
@@ -123,6 +124,14 @@ def write_bundle(
     files = record_files(directory, (path.name for path in directory.iterdir()))
     manifest = replace(draft, parity=report, files=files)
     (directory / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def _refuse_small_cache(scheme: Scheme, kv_bits: int | None) -> None:
+    if scheme is Scheme.NONE and kv_bits == 8:
+        raise InvalidInputError(
+            "A bundle without quantisation keeps its KV cache in fp32: leave out --kv-bits 8, or "
+            "choose another --quantisation than none."
+        )
 
 
 def _load_tokenizer(source: Path) -> Any:
