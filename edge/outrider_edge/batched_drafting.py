@@ -83,8 +83,9 @@ class SharedPasses:
             self._waiting.append(request)
             self._changed.notify_all()
             self._changed.wait_for(lambda: request.is_done or not self._is_led)
-            self._is_led = not request.is_done
-        if not request.is_done:
+            is_leader = not request.is_done
+            self._is_led |= is_leader
+        if is_leader:
             self._lead()
         if request.error is not None:
             raise request.error
