@@ -1,5 +1,6 @@
 """The language-model proposer over a fake draft model."""
 
+import numpy as np
 import pytest
 from fake_draft_model import FakeDraftModel, FakeSequence
 from hypothesis import given, settings
@@ -107,6 +108,22 @@ def expanded_alone(sampling: SamplingParams, text: list[int], path: list[int]) -
     proposer, _ = start(FakeDraftModel(VOCAB_SIZE), sampling)
     (guesses,) = proposer.expand([*text, *path], [()], 3)
     return guesses
+
+
+@pytest.mark.parametrize("sampling", [SAMPLED, SamplingParams()])
+def test_a_drafter_of_few_tokens_guesses_the_ids_of_the_target(sampling: SamplingParams) -> None:
+    few = np.arange(1, VOCAB_SIZE + 10, 3)
+    model = FakeDraftModel(VOCAB_SIZE + 10, token_ids=few)
+    proposer, _ = start(model, sampling)
+    known = few[few < VOCAB_SIZE]
+    context = [4, 5, 6, 7]
+    for _ in range(20):
+        (draft,) = proposer.propose(context, 1).tokens
+        logits = np.full(VOCAB_SIZE, -np.inf, np.float32)
+        whole = FakeDraftModel(VOCAB_SIZE + 10).new_sequence()
+        logits[known] = whole.forward(context)[-1][known]
+        assert draft == exact_token(logits, sampling, len(context), context[:3], context[3:])
+        context.append(draft)
 
 
 def test_several_leaves_are_expanded_in_one_pass_over_what_is_new() -> None:
