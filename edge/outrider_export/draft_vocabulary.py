@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from outrider_common.errors import InvalidInputError
 
+_PRIOR_TOKENS = 1e6
+"""To the counts of a text are added those of an imagined one of so many tokens.
+
+Its tokens follow Zipf's law in the order of their ids. Without it a token that a short text has by
+chance takes the place of one that is common everywhere.
+"""
+
 Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +31,9 @@ class DraftVocabulary:
 
     Attributes:
         size: how many tokens.
-        text: a file of text to count tokens in, such as the answers of the target; None: take the
-            lowest ids. Those of BPE tokenizers are in the order of their merges, of which the first
-            joined what was most frequent.
+        text: a file of text to count tokens in, such as answers of the target: millions of tokens,
+            or it says little; None: take the lowest ids. Those of BPE tokenizers are in the order
+            of their merges, of which the first joined what was most frequent.
     """
 
     size: int
@@ -35,7 +43,7 @@ class DraftVocabulary:
 def choose_tokens(
     wanted: DraftVocabulary, tokenizer: Any, vocab_size: int, always: Iterable[int]
 ) -> Ids:
-    """The most frequent tokens, the lower id first of equally frequent ones.
+    """The tokens that are expected to be most frequent.
 
     Args:
         wanted: how to choose.
@@ -61,10 +69,17 @@ def choose_tokens(
             f"A draft vocabulary of {wanted.size} tokens has no room for the {len(kept)} special "
             f"tokens of the model: choose {len(kept)} or more."
         )
-    counts = _counts(wanted.text, tokenizer, vocab_size)
-    counts[kept] = np.iinfo(np.int64).max
-    order = np.argsort(-counts, kind="stable")
+    expected = _counts(wanted.text, tokenizer, vocab_size) + _zipf_counts(vocab_size)
+    expected[kept] = np.inf
+    order = np.argsort(-expected, kind="stable")
     return np.sort(order[: wanted.size])
+
+
+def _zipf_counts(vocab_size: int) -> Floats:
+    """How often each token occurs in the imagined text: float64 [vocab_size]."""
+    shares = 1 / np.arange(1, vocab_size + 1)
+    counts: Floats = _PRIOR_TOKENS * shares / shares.sum()
+    return counts
 
 
 def _counts(text: Path | None, tokenizer: Any, vocab_size: int) -> Ids:

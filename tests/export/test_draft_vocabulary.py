@@ -33,6 +33,13 @@ def choose(tokenizer: Any, size: int, text: Path | None = None) -> list[int]:
     return chosen
 
 
+@pytest.fixture
+def large_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the texts were large: next to them what is imagined hardly counts."""
+    monkeypatch.setattr("outrider_export.draft_vocabulary._PRIOR_TOKENS", 0.1)
+
+
+@pytest.mark.usefixtures("large_text")
 def test_the_tokens_of_a_text_come_first_then_the_lowest_ids(
     tokenizer: Any, tmp_path: Path
 ) -> None:
@@ -48,6 +55,13 @@ def test_the_tokens_of_a_text_come_first_then_the_lowest_ids(
     assert set(chosen) - in_text - always == set(others[:3])
 
 
+def test_what_a_short_text_has_by_chance_does_not_count(tokenizer: Any, tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_text(TEXT)
+    assert choose(tokenizer, 50, file) == choose(tokenizer, 50)
+
+
+@pytest.mark.usefixtures("large_text")
 def test_of_the_tokens_of_a_text_the_most_frequent_are_kept(tokenizer: Any, tmp_path: Path) -> None:
     (rare, *_), (frequent, *_) = (tokenizer.encode(text) for text in ("z", "q"))
     file = tmp_path / "text"
