@@ -27,7 +27,7 @@ class ExportRequest:
         max_positions: limit the sequence length below what the model allows; None: do not.
         draft_vocabulary: draft only from so many tokens, the most frequent ones; None: from all.
         draft_text: where to count them; None: by their ids.
-        kv_bits: of the keys and values in the KV cache, 8 or 32; None: as suits the quantisation.
+        kv_bits: of the keys and values in the KV cache, 8 or 32.
     """
 
     model: str
@@ -36,7 +36,7 @@ class ExportRequest:
     max_positions: int | None = None
     draft_vocabulary: int | None = None
     draft_text: Path | None = None
-    kv_bits: int | None = None
+    kv_bits: int = 32
 
     def __post_init__(self) -> None:
         if self.draft_text is not None and self.draft_vocabulary is None:

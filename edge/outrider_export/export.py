@@ -49,7 +49,7 @@ def export_bundle(
     source_name: str | None = None,
     max_positions: int | None = None,
     vocabulary: DraftVocabulary | None = None,
-    kv_bits: int | None = None,
+    kv_bits: int = 32,
 ) -> Bundle:
     """Make a drafter bundle. It appears complete, or not at all.
 
@@ -61,7 +61,7 @@ def export_bundle(
         source_name: of the source, for people; None: the name of its directory.
         max_positions: limit the sequence length below what the model allows; None: do not.
         vocabulary: which tokens to draft from; None: all.
-        kv_bits: of the keys and values in the KV cache, 8 or 32; None: as suits the scheme.
+        kv_bits: of the keys and values in the KV cache, 8 or 32.
 
     Raises:
         InvalidInputError: `destination` exists, or there can be no such draft vocabulary.
@@ -98,7 +98,7 @@ def write_bundle(
     source_name: str,
     max_positions: int | None = None,
     vocabulary: DraftVocabulary | None = None,
-    kv_bits: int | None = None,
+    kv_bits: int = 32,
 ) -> None:
     """Write the files of a bundle into an empty directory; see `export_bundle`.
 
@@ -111,8 +111,7 @@ def write_bundle(
     tokenizer = _load_tokenizer(source)
     _write_tokenizer(tokenizer, directory)
     draft = _manifest(decoder, tokenizer, scheme, name, source_name)
-    kv = kv_layout(decoder.architecture, kv_bits or PRECISIONS[scheme].kv_bits)
-    draft = replace(draft, kv=kv)
+    draft = replace(draft, kv=kv_layout(decoder.architecture, kv_bits))
     token_ids = _write_draft_vocabulary(vocabulary, tokenizer, draft, directory)
     if token_ids is not None:
         draft = replace(draft, num_draft_tokens=len(token_ids))
@@ -126,7 +125,7 @@ def write_bundle(
     (directory / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
 
 
-def _refuse_small_cache(scheme: Scheme, kv_bits: int | None) -> None:
+def _refuse_small_cache(scheme: Scheme, kv_bits: int) -> None:
     if scheme is Scheme.NONE and kv_bits == 8:
         raise InvalidInputError(
             "A bundle without quantisation keeps its KV cache in fp32: leave out --kv-bits 8, or "
@@ -185,7 +184,7 @@ def _manifest(
         max_positions=architecture.max_positions,
         eos_token_ids=_eos_token_ids(decoder.model.generation_config, tokenizer),
         bos_token_id=tokenizer.bos_token_id,
-        kv=kv_layout(architecture, precision.kv_bits),
+        kv=kv_layout(architecture, 32),
         quantisation=QuantisationRecord(
             scheme=scheme.value,
             bits=BITS[precision.layers],

@@ -49,22 +49,18 @@ class Precision:
         layers: the linear layers of the decoder.
         head: the LM head, as it scores every token.
         embedding: the embedding, and the LM head as it scores the best tokens again.
-        kv_bits: of the keys and values in the KV cache, 8 or 32, unless the user says otherwise.
     """
 
     layers: Method | None
     head: Method | None
     embedding: Method | None
-    kv_bits: int = 32
 
 
 PRECISIONS: Mapping[Scheme, Precision] = MappingProxyType(
     {
         Scheme.NONE: Precision(None, None, None),
         Scheme.INT8: Precision(Method.SYMMETRIC_8, Method.SYMMETRIC_8, Method.SYMMETRIC_8),
-        Scheme.INT4: Precision(
-            Method.ZERO_POINT_4, Method.ZERO_POINT_4, Method.SYMMETRIC_8, kv_bits=8
-        ),
+        Scheme.INT4: Precision(Method.ZERO_POINT_4, Method.ZERO_POINT_4, Method.SYMMETRIC_8),
         Scheme.INT4_OFFSET: Precision(Method.OFFSET_4, Method.SYMMETRIC_8, Method.SYMMETRIC_8),
     }
 )

@@ -21,11 +21,12 @@ VOCAB_SIZE = 300
 TOKENS = np.random.default_rng(1).integers(0, VOCAB_SIZE, 700).tolist()
 
 
-@pytest.fixture(scope="module", params=[Scheme.NONE, Scheme.INT4])
+@pytest.fixture(scope="module", params=[32, 8])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
     folder = tmp_path_factory.mktemp("tiny")
     source = write_tiny_model(folder / "m", max_position_embeddings=600)
-    return OnnxModel(export_bundle(source, folder / "b", scheme=request.param))
+    scheme = Scheme.NONE if request.param == 32 else Scheme.INT4
+    return OnnxModel(export_bundle(source, folder / "b", scheme=scheme, kv_bits=request.param))
 
 
 def assert_same(
@@ -205,4 +206,4 @@ def test_the_real_drafter_in_a_batch_computes_what_it_computes_alone(
         alone = model.new_sequence()
         alone.forward(text, num_logits=0)
         expected = alone.forward([260])
-        assert_same(model, logits, expected)
+        assert np.sqrt(np.mean((logits - expected) ** 2)) < 0.25 * expected.std()
