@@ -99,6 +99,7 @@ def test_a_file_without_text_is_refused_by_name(
         choose(tokenizer, 50, file)
 
 
+@pytest.mark.usefixtures("large_text")
 @pytest.mark.parametrize("family", ["llama", "llama_untied"])
 @pytest.mark.parametrize("scheme", list(Scheme))
 def test_a_cut_bundle_has_the_logits_of_the_whole_one_for_its_tokens(
@@ -106,10 +107,12 @@ def test_a_cut_bundle_has_the_logits_of_the_whole_one_for_its_tokens(
 ) -> None:
     source = write_tiny_model(tmp_path / "model", family)
     whole = export_bundle(source, tmp_path / "whole", scheme=scheme)
-    vocabulary = DraftVocabulary(64 + len(family))
+    (tmp_path / "text").write_text(TEXT)
+    vocabulary = DraftVocabulary(70, tmp_path / "text")
     cut = export_bundle(source, tmp_path / "cut", scheme=scheme, vocabulary=vocabulary)
     token_ids = Bundle.load(cut.path, verify=True).draft_vocabulary()
     assert token_ids is not None
+    assert token_ids != list(range(70))
     expected = OnnxModel(whole).new_sequence().forward(TOKENS)[:, token_ids]
     actual = OnnxModel(cut).new_sequence().forward(TOKENS)
     assert actual.shape == (len(TOKENS), vocabulary.size)
