@@ -9,6 +9,7 @@ import pytest
 from processes import running_verifier
 
 from outrider_common.log import OUR_LOGGERS
+from outrider_models.bundle import FORMAT_VERSION
 from outrider_models.exporting import ExportRequest, export
 from outrider_models.progress import SilentProgress
 from outrider_models.pull import pull
@@ -43,6 +44,14 @@ def smollm2_dir(model_store: ModelStore) -> Path:
 def int8_bundle_dir(model_store: ModelStore, smollm2_dir: Path) -> Path:
     """The directory of the drafter bundle that the demo uses."""
     request = ExportRequest(model="smollm2-135m", quantisation="int8")
+    return export(request, model_store, SilentProgress())
+
+
+@pytest.fixture(scope="session")
+def int4_bundle_dir(model_store: ModelStore, smollm2_dir: Path) -> Path:
+    """The directory of the smallest drafter bundle, in today's format."""
+    name = f"smollm2-135m-int4-format{FORMAT_VERSION}"
+    request = ExportRequest(model="smollm2-135m", quantisation="int4", name=name)
     return export(request, model_store, SilentProgress())
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +17,36 @@ from pydantic import TypeAdapter, ValidationError
 from outrider_common.errors import ModelFileError
 from outrider_models.checksums import FileRecord, check_files
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the manifest and of the graph's inputs and outputs."""
+
+READABLE_VERSIONS = (1, 2)
+"""In graphs of version 1 the batch is always 1."""
 
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
+DRAFT_VOCABULARY_FILE = "draft_vocabulary.json"
 
 INPUT_IDS = "input_ids"
-"""int64 [1, rows]: the tokens to compute."""
+"""int64 [batch, rows]: the tokens to compute. Of a batch of several, one row each."""
 POSITION_IDS = "position_ids"
-"""int64 [1, rows]: the position of each token in the text, for its rotary embedding.
+"""int64 [batch, rows]: the position of each token in the text, for its rotary embedding.
 
 In a pass over an empty cache only the first counts and the others are taken to follow it: a tree
 can be computed after a prefix, not as the first pass.
 """
 ATTENTION_BIAS = "attention_bias"
-"""float32 [1, 1, rows, total]: added to the attention scores; the causal mask applies besides."""
+"""float32 [batch, 1, rows, total]: added to the attention scores, besides the causal mask."""
 LAST_INDEX = "last_index"
-"""int32 [1]: total - 1."""
+"""int32 [batch]: how many cached tokens each has once its rows are appended, less 1."""
 TOTAL_LENGTH = "total_length"
-"""int32 []: how many cached tokens there are once these rows are appended."""
+"""int32 []: the largest such number of the batch: total."""
 LOGIT_ROWS = "logit_rows"
 """int64 [n]: the rows whose logits are wanted."""
 LOGITS = "logits"
-"""float32 [1, n, vocab]: the output."""
+"""float32 [batch, n, draft vocabulary]: the output."""
 
 _REMEDY = "export the bundle again with 'outrider models export --force', or copy it again"
 
@@ -50,7 +55,7 @@ _REMEDY = "export the bundle again with 'outrider models export --force', or cop
 class KvLayout:
     """The KV cache of the graph: a key and a value buffer per layer.
 
-    Every buffer is [1, num_kv_heads, capacity, head_size]; the output may be the same memory as
+    Every buffer is [batch, num_kv_heads, capacity, head_size]; the output may be the same memory as
     the input. `{layer}` in the names is the index of the layer, `{part}` is `key` or `value`.
 
     Attributes:
@@ -68,6 +73,11 @@ class KvLayout:
     dtype: str = "float32"
     input_pattern: str = "past.{layer}.{part}"
     output_pattern: str = "present.{layer}.{part}"
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether the elements are codes; the graph knows what they stand for."""
+        return self.dtype == "int8"
 
     def input_names(self) -> list[str]:
         """The inputs in the order key, value of layer 0, key, value of layer 1, and so on."""
@@ -89,19 +99,24 @@ class QuantisationRecord:
     Attributes:
         scheme: the exporter's name for it; `none`: fp32.
         bits: of the weights of the layers.
-        head_bits: of the embedding and the LM head.
+        head_bits: of the LM head, as it scores every token.
         block_size: how many weights share a scale; 0 without quantisation.
+        embedding_bits: of the embedding, and of the LM head as it scores the best tokens again;
+            None: as `head_bits`, and nothing is scored again.
     """
 
     scheme: str
     bits: int
     head_bits: int
     block_size: int
+    embedding_bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
     """How close the graph is to the model that it was made from, on the exporter's probe texts.
+
+    Only tokens of the draft vocabulary are compared.
 
     Attributes:
         num_tokens: how many positions were compared.
@@ -109,6 +124,7 @@ class ParityReport:
         logits_error: the stored graph's root mean square error of logits, in the same unit.
         greedy_agreement: share of positions where the stored graph's best token is the model's.
         mean_total_variation: mean distance of the two next-token distributions, 0 to 1.
+        coverage: share of positions where the model's best token is in the draft vocabulary.
     """
 
     num_tokens: int
@@ -116,6 +132,7 @@ class ParityReport:
     logits_error: float
     greedy_agreement: float
     mean_total_variation: float
+    coverage: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +144,7 @@ class Manifest:
         name: for people.
         source: the model that it was made from.
         architecture: the source's model type, such as `llama`.
-        vocab_size: how many logits the graph gives.
+        vocab_size: how many tokens the graph can read.
         max_positions: the longest sequence that the graph can hold.
         eos_token_ids: the tokens that end an answer.
         bos_token_id: the token that begins every text, if the model has one.
@@ -140,6 +157,8 @@ class Manifest:
         mask_token_ids: tokens that the model was trained to see in place of those which it does
             not know yet, in the order in which they follow the last known one: at the k-th it says
             what stands k tokens further. Distinct, below `vocab_size`. Empty: it was not.
+        num_draft_tokens: how many tokens the graph gives logits for, which are then listed in
+            `DRAFT_VOCABULARY_FILE`; None: for all.
     """
 
     format_version: int
@@ -157,6 +176,7 @@ class Manifest:
     parity: ParityReport
     files: dict[str, FileRecord]
     mask_token_ids: tuple[int, ...] = ()
+    num_draft_tokens: int | None = None
 
     def to_json(self) -> str:
         """The text of the manifest file."""
@@ -164,6 +184,7 @@ class Manifest:
 
 
 _MANIFEST = TypeAdapter(Manifest)
+_IDS = TypeAdapter(list[int])
 _NEEDED_FILES = (GRAPH_FILE, TOKENIZER_FILE)
 
 
@@ -193,6 +214,26 @@ class Bundle:
         manifest = _read_manifest(path / MANIFEST_FILE)
         check_files(path, manifest.files, contents=verify, remedy=_REMEDY)
         return cls(path, manifest)
+
+    def draft_vocabulary(self) -> list[int] | None:
+        """The ids of the tokens that the graph gives logits for, ascending; None: all.
+
+        Raises:
+            ModelFileError: the list cannot be that of this graph.
+        """
+        size, limit = self.manifest.num_draft_tokens, self.manifest.vocab_size
+        if size is None:
+            return None
+        path = self.path / DRAFT_VOCABULARY_FILE
+        try:
+            ids = _IDS.validate_json(path.read_bytes(), strict=True)
+        except (OSError, ValidationError) as error:
+            raise ModelFileError(f"{path} cannot be read as a list of ids: {_REMEDY}.") from error
+        if len(ids) != size or any(a >= b for a, b in pairwise([-1, *ids, limit])):
+            raise ModelFileError(
+                f"{path} is not a list of {size} ascending ids below {limit}: {_REMEDY}."
+            )
+        return ids
 
     @property
     def graph_file(self) -> Path:
@@ -227,7 +268,8 @@ def _read_manifest(path: Path) -> Manifest:
         raise ModelFileError(
             f"{path} has a bad entry {where!r} ({first['msg']}): {_REMEDY}."
         ) from error
-    for name in _NEEDED_FILES:
+    optional = () if manifest.num_draft_tokens is None else (DRAFT_VOCABULARY_FILE,)
+    for name in (*_NEEDED_FILES, *optional):
         if name not in manifest.files:
             raise ModelFileError(f"{path} does not list the file {name}: {_REMEDY}.")
     check_masks(str(path), manifest.mask_token_ids, manifest.vocab_size)
@@ -255,9 +297,10 @@ def check_masks(where: str, mask_token_ids: Sequence[int], vocab_size: int) -> N
 
 def _check_version(path: Path, document: Any) -> None:
     version = document.get("format_version") if isinstance(document, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
+        known = " and ".join(map(str, READABLE_VERSIONS))
         raise ModelFileError(
-            f"{path} has format version {version!r} but this release reads {FORMAT_VERSION}: "
+            f"{path} has format version {version!r} but this release reads {known}: "
             "export the bundle again with 'outrider models export --force'."
         )
 

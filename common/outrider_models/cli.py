@@ -82,8 +82,26 @@ def pull_command(reference: str, force: bool, loaded: LoadedSettings) -> None:
     help="How to store the weights.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write here, not into the store.")
-@click.option("--name", help="The bundle's name; default: MODEL-QUANTISATION.")
+@click.option("--name", help="The bundle's name; default: MODEL-QUANTISATION[-topN].")
 @click.option("--max-positions", type=click.IntRange(min=16), help="Limit the sequence length.")
+@click.option(
+    "--draft-vocabulary",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Draft only from the N most frequent tokens: faster steps, a few guesses less.",
+)
+@click.option(
+    "--draft-text",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Count tokens in this text; default: the lowest ids are taken for the most frequent.",
+)
+@click.option(
+    "--kv-bits",
+    type=click.Choice(["8", "32"]),
+    default="32",
+    show_default=True,
+    help="Bits of the KV cache: with 8 long texts take a quarter of the memory.",
+)
 @click.option("--force", is_flag=True, help=_FORCE_HELP)
 @settings_options(ModelSettings)
 def export_command(
@@ -92,12 +110,23 @@ def export_command(
     out: Path | None,
     name: str | None,
     max_positions: int | None,
+    draft_vocabulary: int | None,
+    draft_text: Path | None,
+    kv_bits: str,
     force: bool,
     loaded: LoadedSettings,
 ) -> None:
     """Make a drafter bundle of MODEL: a name in the store, hf:organisation/name, or a directory."""
     terminal = _Terminal()
-    request = ExportRequest(model, quantisation, name, max_positions)
+    request = ExportRequest(
+        model=model,
+        quantisation=quantisation,
+        name=name,
+        max_positions=max_positions,
+        draft_vocabulary=draft_vocabulary,
+        draft_text=draft_text,
+        kv_bits=int(kv_bits),
+    )
     store = _store(loaded)
     terminal.conclude(export(request, store, terminal, out=out, force=force))
 

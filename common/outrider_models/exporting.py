@@ -25,19 +25,33 @@ class ExportRequest:
         quantisation: the name of an `outrider_export.Scheme`.
         name: of the bundle; None: made of the model's name and the quantisation.
         max_positions: limit the sequence length below what the model allows; None: do not.
+        draft_vocabulary: draft only from so many tokens, the most frequent ones; None: from all.
+        draft_text: where to count them; None: by their ids.
+        kv_bits: of the keys and values in the KV cache, 8 or 32.
     """
 
     model: str
     quantisation: str = "int8"
     name: str | None = None
     max_positions: int | None = None
+    draft_vocabulary: int | None = None
+    draft_text: Path | None = None
+    kv_bits: int = 32
+
+    def __post_init__(self) -> None:
+        if self.draft_text is not None and self.draft_vocabulary is None:
+            raise InvalidInputError(
+                f"--draft-text {self.draft_text} says where to count tokens, but not how many to "
+                "keep: add --draft-vocabulary."
+            )
 
     @property
     def bundle_name(self) -> str:
         """The name of the bundle that comes of it."""
         hub = parse_hub_reference(self.model)
         plain = hub.store_name if hub else Path(self.model).resolve().name
-        return self.name or f"{plain}-{self.quantisation}"
+        cut = "" if self.draft_vocabulary is None else f"-top{self.draft_vocabulary}"
+        return self.name or f"{plain}-{self.quantisation}{cut}"
 
 
 WriteBundle = Callable[[Path, Path, ExportRequest], None]
@@ -90,10 +104,12 @@ def write_bundle(source: Path, directory: Path, request: ExportRequest) -> None:
         MissingExtraError: the `export` extra is not installed.
         UnsupportedError: the model is of a kind that cannot be exported.
         ParityError: the bundle would not compute what the model computes.
+        InvalidInputError: there can be no such draft vocabulary.
     """
     with needs_extra("export", "Exporting a bundle"):
-        from outrider_export import Scheme
+        from outrider_export import DraftVocabulary, Scheme
         from outrider_export import write_bundle as write
+    size = request.draft_vocabulary
     write(
         source,
         directory,
@@ -101,6 +117,8 @@ def write_bundle(source: Path, directory: Path, request: ExportRequest) -> None:
         name=request.bundle_name,
         source_name=request.model,
         max_positions=request.max_positions,
+        vocabulary=None if size is None else DraftVocabulary(size, request.draft_text),
+        kv_bits=request.kv_bits,
     )
 
 

@@ -28,9 +28,8 @@ class BlockProposer:
     def __init__(
         self, task: DraftingTask, model: DraftModel, mask_token_ids: Sequence[int]
     ) -> None:
-        vocab_size = min(task.vocab_size, model.vocab_size)
-        self._cache = DraftCache(model, vocab_size)
-        self._guesser = Guesser(task, vocab_size)
+        self._cache = DraftCache(model, task.vocab_size)
+        self._guesser = Guesser(task, self._cache.num_logits, self._cache.token_ids)
         self._masks = tuple(mask_token_ids)
 
     def expand(

@@ -11,7 +11,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from outrider_common.sampling import Ids
 from outrider_edge.cached_tree import CachedTree
+from outrider_edge.draft_columns import below
 from outrider_edge.growing_text import GrowingText
 from outrider_edge.prefix import common_prefix_length
 from outrider_edge.row_tree import MAX_ROWS, TEXT_END
@@ -70,7 +72,12 @@ class DraftModel(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """How many logits a token has."""
+        """How many tokens it can read."""
+        ...
+
+    @property
+    def token_ids(self) -> Ids | None:
+        """Of which token each logit is, ascending; None: the i-th of token i."""
         ...
 
     @property
@@ -107,13 +114,19 @@ class PathLogits:
 class DraftCache:
     """What is cached of one generation, brought from each question to the next.
 
+    Attributes:
+        token_ids: of which tokens the logits are, ascending; None: the i-th of token i.
+        num_logits: how many there are of each place.
+
     Args:
         model: whose sequence it is.
-        vocab_size: how many tokens a text may have, and how many logits are wanted of each.
+        vocab_size: of the target: other tokens are neither read nor guessed.
     """
 
     def __init__(self, model: DraftModel, vocab_size: int) -> None:
-        self._vocab_size = vocab_size
+        self._vocab_size = min(vocab_size, model.vocab_size)
+        self.token_ids = below(model.token_ids, self._vocab_size)
+        self.num_logits = self._vocab_size if self.token_ids is None else len(self.token_ids)
         self._max_positions = model.max_positions
         self._sequence = model.new_sequence()
         self._text: list[int] = []  # as it is cached
@@ -221,10 +234,10 @@ class DraftCache:
         if len(rows.wanted) > len(leaves):
             self._sequence.keep(range(self._tree.num_rows))  # but not the probes
         of_path = [[] if end is None else own[end] for end in ends]
-        return PathLogits(logits[:, : self._vocab_size], of_path)
+        return PathLogits(logits[:, : self.num_logits], of_path)
 
     def _nothing(self, num_paths: int) -> PathLogits:
-        return PathLogits(np.empty((0, self._vocab_size), np.float32), [[]] * num_paths)
+        return PathLogits(np.empty((0, self.num_logits), np.float32), [[]] * num_paths)
 
     def _append(self, branch: list[int], first: int) -> int | None:
         """Add what is not cached of a branch; returns the row of its end, None if it has no room.

@@ -7,7 +7,7 @@ target model's weights.
 from collections.abc import Sequence
 from typing import Final
 
-from outrider_common.sampling import Logits
+from outrider_common.sampling import Ids, Logits
 from outrider_edge.draft_cache import DraftCache, DraftModel
 from outrider_edge.drawn import drawn_draft
 from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask
@@ -27,12 +27,14 @@ class Guesser:
 
     Args:
         task: what is drafted for.
-        vocab_size: how long a row of logits is.
+        num_logits: how long a row of logits is.
+        token_ids: of which tokens they are, ascending; None: the i-th of token i.
     """
 
-    def __init__(self, task: DraftingTask, vocab_size: int) -> None:
+    def __init__(self, task: DraftingTask, num_logits: int, token_ids: Ids | None = None) -> None:
         self._task = task
-        self._ranker = Ranker(task.sampling, vocab_size)
+        self._token_ids = token_ids
+        self._ranker = Ranker(task.sampling, num_logits, token_ids)
 
     def guess(
         self,
@@ -66,7 +68,8 @@ class Guesser:
 
     def _draw(self, row: Logits, place: Place) -> Draft:
         context = place.prompt_tokens, place.output_tokens
-        return drawn_draft(row, self._task.sampling, place.position, *context, WIDTH)
+        sampling, ids = self._task.sampling, self._token_ids
+        return drawn_draft(row, sampling, place.position, *context, WIDTH, ids)
 
     def _place(self, text: Sequence[int], path: Sequence[int]) -> Place:
         """Where the next guess stands, with the tokens before it as far as penalties need them."""
@@ -87,9 +90,8 @@ class LanguageModelProposer:
     """
 
     def __init__(self, task: DraftingTask, model: DraftModel) -> None:
-        vocab_size = min(task.vocab_size, model.vocab_size)
-        self._cache = DraftCache(model, vocab_size)
-        self._guesser = Guesser(task, vocab_size)
+        self._cache = DraftCache(model, task.vocab_size)
+        self._guesser = Guesser(task, self._cache.num_logits, self._cache.token_ids)
 
     def expand(
         self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int

@@ -5,31 +5,20 @@ place, so truncating it is a change of one number. It holds a text and, behind i
 small tree (`RowTree`). Knows nothing of drafting or sampling.
 """
 
+import weakref
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from outrider_common.errors import ConfigError, InvalidPromptError
 from outrider_edge.execution_providers import AUTO, open_session
+from outrider_edge.graph_pass import Floats, Ids, Rows
+from outrider_edge.kv_slots import KvSlots
 from outrider_edge.row_tree import RowTree
-from outrider_models.bundle import (
-    ATTENTION_BIAS,
-    INPUT_IDS,
-    LAST_INDEX,
-    LOGIT_ROWS,
-    LOGITS,
-    POSITION_IDS,
-    TOTAL_LENGTH,
-    Bundle,
-    KvLayout,
-)
+from outrider_models.bundle import Bundle, KvLayout
 
-_FIRST_CAPACITY = 256
-
-Floats = NDArray[np.float32]
+_FIRST_VERSION_WITH_BATCHES = 2
 
 
 class OnnxModel:
@@ -44,7 +33,7 @@ class OnnxModel:
 
     Raises:
         ConfigError: `num_threads` or `max_positions` cannot be used.
-        ModelFileError: ONNX Runtime cannot load the graph.
+        ModelFileError: ONNX Runtime cannot load the graph, or its draft vocabulary is damaged.
     """
 
     def __init__(
@@ -59,12 +48,29 @@ class OnnxModel:
         self._manifest = bundle.manifest
         self._max_positions = _checked_limit(max_positions, bundle.manifest.max_positions)
         options = _session_options(num_threads, allow_spinning=allow_spinning)
+        ids = bundle.draft_vocabulary()
+        self._token_ids = None if ids is None else np.array(ids, np.int64)
         self._session = open_session(bundle.graph_file, options, providers)
 
     @property
     def vocab_size(self) -> int:
-        """How many logits a position has."""
+        """How many tokens the model can read."""
         return self._manifest.vocab_size
+
+    @property
+    def num_logits(self) -> int:
+        """How many logits a position has."""
+        return self.vocab_size if self._token_ids is None else len(self._token_ids)
+
+    @property
+    def token_ids(self) -> Ids | None:
+        """The token of each logit, int64 [num_logits], ascending; None: the i-th is of token i."""
+        return self._token_ids
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the graph can compute rows of several sequences in one pass."""
+        return self._manifest.format_version >= _FIRST_VERSION_WITH_BATCHES
 
     @property
     def max_positions(self) -> int:
@@ -83,7 +89,7 @@ class OnnxModel:
 
     def new_sequence(self) -> "OnnxSequence":
         """An empty sequence with a KV cache of its own."""
-        return OnnxSequence(self)
+        return OnnxSequence(self, KvSlots(self._session, self.kv, self._max_positions))
 
 
 class OnnxSequence:
@@ -93,19 +99,17 @@ class OnnxSequence:
 
     Args:
         model: the weights.
+        slots: memory; the sequence takes one slot, and gives it back when nobody refers to it.
     """
 
-    def __init__(self, model: OnnxModel) -> None:
+    def __init__(self, model: OnnxModel, slots: KvSlots) -> None:
         self._model = model
-        self._binding = model.session.io_binding()
-        self._inputs: dict[str, NDArray[Any]] = {}
-        self._logits: Floats = np.zeros((0, model.vocab_size), np.float32)
-        self._logits_place = (0, 0)  # address and rows of what is bound
+        self._slots = slots
+        self._slot = slots.take()
+        weakref.finalize(self, slots.give, self._slot)
+        self._logits: Floats = np.zeros((0, model.num_logits), np.float32)
         self._length = 0
         self._tree = RowTree()
-        self._capacity = 0
-        self._cache: Floats = np.zeros((0,), np.float32)
-        self._reserve(min(_FIRST_CAPACITY, model.max_positions))
 
     @property
     def length(self) -> int:
@@ -120,7 +124,12 @@ class OnnxSequence:
     @property
     def cache_bytes(self) -> int:
         """How much memory the cache takes."""
-        return self._cache.nbytes
+        return self._slots.slot_bytes
+
+    @property
+    def slot(self) -> int:
+        """Where in the shared memory the cache is."""
+        return self._slot
 
     def truncate(self, length: int) -> None:
         """Forget all rows, and all tokens from position `length` on. Copies nothing.
@@ -142,7 +151,7 @@ class OnnxSequence:
                 cost no LM head. None: all.
 
         Returns:
-            Logits, float32 [num_logits or len(tokens), vocab_size]; the caller's to keep.
+            Logits, float32 [num_logits or len(tokens), model.num_logits]; the caller's to keep.
 
         Raises:
             InvalidPromptError: no tokens, one that the model lacks, or more than fit.
@@ -154,14 +163,14 @@ class OnnxSequence:
         ids = self._checked(tokens)
         wanted = num_tokens if num_logits is None else min(num_logits, num_tokens)
         end = self._length + num_tokens
-        logits = np.empty((wanted, self._model.vocab_size), np.float32)
-        self._run(
+        logits = np.empty((wanted, self._model.num_logits), np.float32)
+        rows = Rows(
             ids,
             positions=np.arange(self._length, end, dtype=np.int64),
             bias=np.zeros((num_tokens, end), np.float32),
             wanted=np.arange(num_tokens - wanted, num_tokens, dtype=np.int64),
-            logits=logits,
         )
+        self._slots.run(self._slot, [rows], logits[None])
         self._length = end
         return logits
 
@@ -181,8 +190,8 @@ class OnnxSequence:
             wanted: indices into `tokens`, ascending: whose logits are wanted.
 
         Returns:
-            Logits, float32 [len(wanted), vocab_size]. The next pass of `forward_rows` writes over
-            them: fresh memory for each costs as much as all else around a pass.
+            Logits, float32 [len(wanted), model.num_logits]. The next pass of `forward_rows` writes
+            over them: fresh memory for each costs as much as all else around a pass.
 
         Raises:
             InvalidPromptError: no tokens, one that the model lacks, or more than fit.
@@ -190,20 +199,34 @@ class OnnxSequence:
         """
         if len(tokens) > 1 and not self._length + self.num_rows:
             return self._first_rows(tokens, parents, wanted)
+        return self.finish_rows(self.begin_rows(tokens, parents, wanted))
+
+    def begin_rows(
+        self, tokens: Sequence[int], parents: Sequence[int], wanted: Sequence[int]
+    ) -> Rows:
+        """The first half of `forward_rows`: take the rows on, compute nothing.
+
+        They must be computed before anything else is done with the sequence.
+        """
         ids = self._checked(tokens)
         first = self.num_rows
         self._tree.append(parents)
         bias = np.zeros((len(tokens), self._length + self.num_rows), np.float32)
         bias[:, self._length :] = self._tree.bias(first)
-        logits = self._room_for_logits(len(wanted))
-        self._run(
-            ids,
-            positions=np.array(self._tree.depths(first), np.int64) + self._length,
-            bias=bias,
-            wanted=np.array(wanted, np.int64),
-            logits=logits,
-        )
+        positions = np.array(self._tree.depths(first), np.int64) + self._length
+        return Rows(ids, positions, bias, np.array(wanted, np.int64))
+
+    def finish_rows(self, rows: Rows) -> Floats:
+        """The second half of `forward_rows`."""
+        logits = self._room_for_logits(len(rows.wanted))
+        self._slots.run(self._slot, [rows], logits[None])
         return logits
+
+    def own_logits(self, logits: Floats) -> Floats:
+        """A copy that is valid until the next pass of `forward_rows`."""
+        room = self._room_for_logits(len(logits))
+        room[...] = logits
+        return room
 
     def keep(self, rows: Sequence[int], num_text: int = 0) -> None:
         """Make the first of these rows text, keep the others behind it, and forget all the rest.
@@ -224,7 +247,8 @@ class OnnxSequence:
         moved = [(row, place) for place, row in enumerate(rows) if row != place]
         if moved:
             sources, places = (np.array(moved) + self._length).T
-            self._cache[..., places, :] = self._cache[..., sources, :]
+            cache = self._slots.cache(self._slot)
+            cache[..., places, :] = cache[..., sources, :]
         self._length += num_text
 
     def _first_rows(
@@ -240,7 +264,7 @@ class OnnxSequence:
         rest = [row - 1 for row in wanted if row > 0]
         return np.concatenate([first, self.forward_rows(tokens[1:], parents[1:], rest)])
 
-    def _checked(self, tokens: Sequence[int]) -> NDArray[np.int64]:
+    def _checked(self, tokens: Sequence[int]) -> Ids:
         """The tokens as int64 [rows]."""
         if not tokens:
             raise InvalidPromptError("There are no tokens to compute: give at least one.")
@@ -257,67 +281,10 @@ class OnnxSequence:
             )
         return np.array(tokens, np.int64)
 
-    def _run(
-        self,
-        ids: NDArray[np.int64],
-        *,
-        positions: NDArray[np.int64],
-        bias: Floats,
-        wanted: NDArray[np.int64],
-        logits: Floats,
-    ) -> None:
-        """One pass over rows that go to the end of the cache.
-
-        Args:
-            ids: [rows].
-            positions: [rows].
-            bias: [rows, total].
-            wanted: indices of rows.
-            logits: where the logits go, [len(wanted), vocab_size].
-        """
-        total = bias.shape[1]
-        if total > self._capacity:
-            self._reserve(min(max(2 * self._capacity, total), self._model.max_positions))
-        self._set(INPUT_IDS, ids[None])
-        self._set(POSITION_IDS, positions[None])
-        self._set(ATTENTION_BIAS, bias[None, None])
-        self._set(LAST_INDEX, np.array([total - 1], np.int32))
-        self._set(TOTAL_LENGTH, np.array(total, np.int32))
-        self._set(LOGIT_ROWS, wanted)
-        place = (logits.ctypes.data, len(logits))
-        if place != self._logits_place:
-            shape = (1, *logits.shape)
-            self._binding.bind_output(LOGITS, "cpu", 0, np.float32, shape, place[0])
-            self._logits_place = place
-        self._model.session.run_with_iobinding(self._binding)
-
     def _room_for_logits(self, num_rows: int) -> Floats:
         if num_rows > len(self._logits):
-            self._logits = np.empty((num_rows, self._model.vocab_size), np.float32)
+            self._logits = np.empty((num_rows, self._model.num_logits), np.float32)
         return self._logits[:num_rows]
-
-    def _set(self, name: str, value: NDArray[Any]) -> None:
-        """Give the graph an input; memory that is bound already and fits is written in place."""
-        bound = self._inputs.get(name)
-        if bound is not None and bound.shape == value.shape:
-            bound[...] = value
-            return
-        self._inputs[name] = value  # the binding keeps its address, not the array
-        self._binding.bind_cpu_input(name, value)
-
-    def _reserve(self, capacity: int) -> None:
-        """Make room for `capacity` tokens, and tell the graph where."""
-        kv = self._model.kv
-        shape = (2 * kv.num_layers, 1, kv.num_kv_heads, capacity, kv.head_size)
-        cache = np.zeros(shape, kv.dtype)
-        if self._capacity:
-            cache[..., : self._capacity, :] = self._cache
-        names = zip(kv.input_names(), kv.output_names(), strict=True)
-        for buffer, (past, present) in zip(cache, names, strict=True):
-            place = ("cpu", 0, cache.dtype.type, buffer.shape, buffer.ctypes.data)
-            self._binding.bind_input(past, *place)
-            self._binding.bind_output(present, *place)
-        self._cache, self._capacity = cache, capacity
 
 
 def _checked_limit(wanted: int | None, longest: int) -> int:

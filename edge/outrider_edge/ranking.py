@@ -22,6 +22,7 @@ from outrider_common.sampling import (
     distribution,
     penalise,
 )
+from outrider_edge.draft_columns import columns_of, tokens_of
 
 NEGLIGIBLE: Final = 1e-5
 """Tokens less likely than this share of the likeliest are not considered.
@@ -82,11 +83,15 @@ class Ranker:
 
     Args:
         sampling: how the target chooses.
-        vocab_size: how long a row of logits is.
+        num_logits: how long a row of logits is.
+        token_ids: of which tokens they are, ascending; None: the i-th of token i.
     """
 
-    def __init__(self, sampling: SamplingParams, vocab_size: int) -> None:
+    def __init__(
+        self, sampling: SamplingParams, num_logits: int, token_ids: Ids | None = None
+    ) -> None:
         self._sampling = sampling
+        self._token_ids = token_ids
         self._plain = replace(
             sampling,
             repetition_penalty=1.0,
@@ -95,7 +100,7 @@ class Ranker:
             min_p=max(sampling.min_p, NEGLIGIBLE),
         )
         self._reach = -math.log(NEGLIGIBLE) * max(sampling.temperature, 1.0)
-        self._is_near = np.empty(vocab_size, np.bool_)
+        self._is_near = np.empty(num_logits, np.bool_)
 
     def rank(
         self,
@@ -105,7 +110,7 @@ class Ranker:
         output_tokens: Sequence[int],
         count: int,
     ) -> Guesses:
-        """The best guesses for one place: `rank_all` of one row of logits, [vocab_size]."""
+        """The best guesses for one place: `rank_all` of one row of logits, [num_logits]."""
         place = Place(position, prompt_tokens, output_tokens)
         return self.rank_all([logits], [place], count)[0]
 
@@ -120,7 +125,7 @@ class Ranker:
         earlier ones not there. Tokens below `NEGLIGIBLE` are passed over.
 
         Args:
-            rows: for each place the logits after all tokens before it, [vocab_size].
+            rows: for each place the logits after all tokens before it, [num_logits].
             places: where the guesses will stand. Those at one position share their noise.
             count: how many guesses are wanted at most; with few possible tokens there are fewer.
 
@@ -136,20 +141,21 @@ class Ranker:
     def _scores(self, row: Logits, place: Place) -> Logits:
         if not self._sampling.has_penalties:
             return row
-        return penalise(row, self._sampling, place.prompt_tokens, place.output_tokens)
+        seen = (columns_of(t, self._token_ids) for t in (place.prompt_tokens, place.output_tokens))
+        return penalise(row, self._sampling, *seen)
 
     def _head(self, row: Logits, place: Place) -> "_Head":
         """The tokens that are considered at a place."""
         scores = self._scores(row, place)
         best = scores[best_token(scores)]
         np.greater_equal(scores, best - self._reach, out=self._is_near)
-        token_ids = self._is_near.nonzero()[0]
-        logits = scores[token_ids]
+        columns = self._is_near.nonzero()[0]
+        logits = scores[columns]
         logits -= best
         if self._sampling.is_greedy:
-            return _Head(token_ids, logits)
+            return _Head(tokens_of(columns, self._token_ids), logits)
         kept = distribution(logits, self._plain, (), ())
-        return _Head(token_ids[kept.token_ids], kept.log_weights)
+        return _Head(tokens_of(columns[kept.token_ids], self._token_ids), kept.log_weights)
 
     def _add_noise(self, heads: "Sequence[_Head]", positions: Sequence[int]) -> None:
         """Add the target's noise to all scores; few NumPy calls for all heads at a position."""
@@ -169,7 +175,8 @@ class Ranker:
         bits everywhere.
         """
         key = np, self._plain.seed, Purpose.TOKEN, position
-        if len(token_ids) * WORDS_PER_BLOCK < len(self._is_near):
+        is_few = len(token_ids) * WORDS_PER_BLOCK < len(self._is_near)
+        if is_few or self._token_ids is not None:
             uniforms = noise.uniform(*key, token_ids)
         else:
             uniforms = noise.uniform_vocabulary(*key, len(self._is_near))[token_ids]

@@ -1,22 +1,29 @@
 """Makes a drafter bundle from a model directory, if it passes the parity gate."""
 
+import json
 import platform
+import shutil
 import tempfile
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from outrider_common.errors import InvalidInputError, ModelFileError, UnsupportedError
 from outrider_export.decoder import Decoder, load_decoder
-from outrider_export.graph import kv_layout, write_graph
+from outrider_export.draft_vocabulary import DraftVocabulary, choose_tokens
+from outrider_export.graph import GraphOptions, kv_layout, write_graph
+from outrider_export.kv_scales import find_kv_scales
 from outrider_export.parity import ParityGate
 from outrider_export.quantise import BITS, BLOCK_SIZE, PRECISIONS, Scheme
 from outrider_models.bundle import (
     CHAT_TEMPLATE_FILE,
+    DRAFT_VOCABULARY_FILE,
     FORMAT_VERSION,
     MANIFEST_FILE,
     TOKENIZER_FILE,
@@ -42,6 +49,8 @@ def export_bundle(
     name: str | None = None,
     source_name: str | None = None,
     max_positions: int | None = None,
+    vocabulary: DraftVocabulary | None = None,
+    kv_bits: int = 32,
 ) -> Bundle:
     """Make a drafter bundle. It appears complete, or not at all.
 
@@ -52,9 +61,11 @@ def export_bundle(
         name: of the bundle, for people; None: the name of `destination`.
         source_name: of the source, for people; None: the name of its directory.
         max_positions: limit the sequence length below what the model allows; None: do not.
+        vocabulary: which tokens to draft from; None: all.
+        kv_bits: of the keys and values in the KV cache, 8 or 32.
 
     Raises:
-        InvalidInputError: `destination` exists.
+        InvalidInputError: `destination` exists, or there can be no such draft vocabulary.
         ModelFileError: `source` cannot be read.
         UnsupportedError: the model or its tokenizer is of a kind that cannot be exported.
         ParityError: the result does not compute what the model computes.
@@ -71,6 +82,8 @@ def export_bundle(
             name=name or destination.name,
             source_name=source_name or source.name,
             max_positions=max_positions,
+            vocabulary=vocabulary,
+            kv_bits=kv_bits,
         )
 
     fill_directory(destination, fill)
@@ -85,24 +98,40 @@ def write_bundle(
     name: str,
     source_name: str,
     max_positions: int | None = None,
+    vocabulary: DraftVocabulary | None = None,
+    kv_bits: int = 32,
 ) -> None:
     """Write the files of a bundle into an empty directory; see `export_bundle`.
 
     After an error the directory holds what was written until then: the caller drops it.
     """
+    _refuse_small_cache(scheme, kv_bits)
     logging: Any = transformers_logging
     logging.disable_progress_bar()
     decoder = load_decoder(source, max_positions)
     tokenizer = _load_tokenizer(source)
     _write_tokenizer(tokenizer, directory)
     draft = _manifest(decoder, tokenizer, scheme, name, source_name)
-    gate = ParityGate(decoder.model, tokenizer, draft.max_positions)
-    graph_error = _check_fp32_graph(decoder, draft, gate, directory.parent)
-    write_graph(decoder, PRECISIONS[scheme], directory)
+    draft = replace(draft, kv=kv_layout(decoder.architecture, kv_bits))
+    token_ids = _write_draft_vocabulary(vocabulary, tokenizer, draft, directory)
+    if token_ids is not None:
+        draft = replace(draft, num_draft_tokens=len(token_ids))
+    gate = ParityGate(decoder.model, tokenizer, draft.max_positions, token_ids)
+    graph_error = _check_fp32_graph(decoder, draft, token_ids, gate, directory)
+    scales = find_kv_scales(decoder.model, gate.probes) if draft.kv.is_quantised else None
+    write_graph(decoder, GraphOptions(PRECISIONS[scheme], scales, token_ids), directory)
     report = gate.check_bundle(Bundle(directory, draft), scheme, graph_error)
     files = record_files(directory, (path.name for path in directory.iterdir()))
     manifest = replace(draft, parity=report, files=files)
     (directory / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def _refuse_small_cache(scheme: Scheme, kv_bits: int) -> None:
+    if scheme is Scheme.NONE and kv_bits == 8:
+        raise InvalidInputError(
+            "A bundle without quantisation keeps its KV cache in fp32: leave out --kv-bits 8, or "
+            "choose another --quantisation than none."
+        )
 
 
 def _load_tokenizer(source: Path) -> Any:
@@ -132,6 +161,16 @@ def _write_tokenizer(tokenizer: Any, directory: Path) -> None:
         template.write_text(tokenizer.chat_template, encoding="utf-8")
 
 
+def _write_draft_vocabulary(
+    vocabulary: DraftVocabulary | None, tokenizer: Any, draft: Manifest, directory: Path
+) -> NDArray[np.int64] | None:
+    if vocabulary is None:
+        return None
+    token_ids = choose_tokens(vocabulary, tokenizer, draft.vocab_size, draft.eos_token_ids)
+    (directory / DRAFT_VOCABULARY_FILE).write_text(json.dumps(token_ids.tolist()))
+    return token_ids
+
+
 def _manifest(
     decoder: Decoder, tokenizer: Any, scheme: Scheme, name: str, source_name: str
 ) -> Manifest:
@@ -146,12 +185,13 @@ def _manifest(
         max_positions=architecture.max_positions,
         eos_token_ids=_eos_token_ids(decoder.model.generation_config, tokenizer),
         bos_token_id=tokenizer.bos_token_id,
-        kv=kv_layout(architecture),
+        kv=kv_layout(architecture, 32),
         quantisation=QuantisationRecord(
             scheme=scheme.value,
             bits=BITS[precision.layers],
             head_bits=BITS[precision.head],
             block_size=0 if precision.layers is None else BLOCK_SIZE,
+            embedding_bits=BITS[precision.embedding],
         ),
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer.get_vocab()),
         tools={"python": platform.python_version(), **{tool: version(tool) for tool in _TOOLS}},
@@ -186,9 +226,19 @@ def _mask_token_ids(config: PretrainedConfig, vocab_size: int) -> tuple[int, ...
     return tuple(ids)
 
 
-def _check_fp32_graph(decoder: Decoder, draft: Manifest, gate: ParityGate, scratch: Path) -> float:
+def _check_fp32_graph(
+    decoder: Decoder,
+    draft: Manifest,
+    token_ids: NDArray[np.int64] | None,
+    gate: ParityGate,
+    directory: Path,
+) -> float:
     """Check the graph's arithmetic apart from quantisation, on a copy that is then dropped."""
-    with tempfile.TemporaryDirectory(prefix=".fp32-", dir=scratch) as name:
-        directory = Path(name)
-        write_graph(decoder, PRECISIONS[Scheme.NONE], directory)
-        return gate.check_graph(Bundle(directory, draft))
+    manifest = replace(draft, kv=kv_layout(decoder.architecture, 32))
+    with tempfile.TemporaryDirectory(prefix=".fp32-", dir=directory.parent) as name:
+        copy = Path(name)
+        if token_ids is not None:
+            shutil.copy(directory / DRAFT_VOCABULARY_FILE, copy)
+        options = GraphOptions(PRECISIONS[Scheme.NONE], token_ids=token_ids)
+        write_graph(decoder, options, copy)
+        return gate.check_graph(Bundle(copy, manifest))

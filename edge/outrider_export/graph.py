@@ -6,6 +6,7 @@ outputs are those of `outrider_models.bundle`. Knows nothing of files, tokenizer
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from outrider_export.decoder import Architecture, Array, Decoder, DecoderLayer, Linear
-from outrider_export.quantise import BITS, BLOCK_SIZE, Method, Precision, quantise
+from outrider_export.kv_scales import KvScales
+from outrider_export.quantise import (
+    BITS,
+    BLOCK_SIZE,
+    Method,
+    Precision,
+    QuantisedMatrix,
+    quantise,
+)
 from outrider_models.bundle import (
     ATTENTION_BIAS,
     GRAPH_FILE,
@@ -39,20 +48,50 @@ _INT8_ACTIVATIONS = 4  # MatMulNBits rounds its input to int8 as well: the fast 
 _ROTARY_TABLES = ("rotary.cosines", "rotary.sines")
 _EMBEDDING = "embedding"
 _HEAD = "head"
+_QUANTISED_CACHE = {
+    "k_quant_type": "PER_CHANNEL",
+    "v_quant_type": "PER_CHANNEL",
+    "kv_cache_bit_width": 8,
+}
+_KV_DTYPES = {8: "int8", 32: "float32"}
+_KV_TYPES = {"float32": TensorProto.FLOAT, "int8": TensorProto.INT8}
+
+_NUM_CANDIDATES = 64
+"""So many tokens of each row, the best by the 4-bit LM head, are scored again with 8 bits."""
 
 
-def kv_layout(architecture: Architecture) -> KvLayout:
+@dataclass(frozen=True, slots=True)
+class GraphOptions:
+    """What of a decoder is written, and how.
+
+    Attributes:
+        precision: of the weights.
+        kv_scales: of the KV cache, for each layer, which then has 8 bits; None: it stays in fp32.
+        token_ids: the draft vocabulary, int64 [n], ascending; None: all tokens.
+    """
+
+    precision: Precision
+    kv_scales: Sequence[KvScales] | None = None
+    token_ids: NDArray[np.int64] | None = None
+
+
+def kv_layout(architecture: Architecture, bits: int) -> KvLayout:
     """The KV cache of the graph of such a decoder."""
-    return KvLayout(architecture.num_layers, architecture.num_kv_heads, architecture.head_size)
+    return KvLayout(
+        architecture.num_layers,
+        architecture.num_kv_heads,
+        architecture.head_size,
+        dtype=_KV_DTYPES[bits],
+    )
 
 
-def write_graph(decoder: Decoder, precision: Precision, directory: Path) -> None:
+def write_graph(decoder: Decoder, options: GraphOptions, directory: Path) -> None:
     """Write a decoder as `GRAPH_FILE`, and its weights as `WEIGHTS_FILE`.
 
     Raises:
         UnsupportedError: a matrix cannot be quantised.
     """
-    _DecoderGraph(decoder, precision).build().write(directory)
+    _DecoderGraph(decoder, options).build().write(directory)
 
 
 class _Graph:
@@ -119,11 +158,12 @@ def _tensor_proto(name: str, value: NDArray[Any], weights: BinaryIO) -> onnx.Ten
 
 
 class _DecoderGraph:
-    def __init__(self, decoder: Decoder, precision: Precision) -> None:
+    def __init__(self, decoder: Decoder, options: GraphOptions) -> None:
         self._decoder = decoder
-        self._precision = precision
+        self._options = options
+        self._precision = options.precision
         self._graph = _Graph()
-        self._kv = kv_layout(decoder.architecture)
+        self._kv = kv_layout(decoder.architecture, 8 if options.kv_scales else 32)
         self._tables: dict[str, list[str]] = {}
         self._sums: dict[str, str] = {}
 
@@ -145,22 +185,22 @@ class _DecoderGraph:
 
     def _inputs(self) -> list[onnx.ValueInfoProto]:
         return [
-            _tensor(INPUT_IDS, TensorProto.INT64, [1, "rows"]),
-            _tensor(POSITION_IDS, TensorProto.INT64, [1, "rows"]),
-            _tensor(ATTENTION_BIAS, TensorProto.FLOAT, [1, 1, "rows", "total"]),
-            _tensor(LAST_INDEX, TensorProto.INT32, [1]),
+            _tensor(INPUT_IDS, TensorProto.INT64, ["batch", "rows"]),
+            _tensor(POSITION_IDS, TensorProto.INT64, ["batch", "rows"]),
+            _tensor(ATTENTION_BIAS, TensorProto.FLOAT, ["batch", 1, "rows", "total"]),
+            _tensor(LAST_INDEX, TensorProto.INT32, ["batch"]),
             _tensor(TOTAL_LENGTH, TensorProto.INT32, []),
             _tensor(LOGIT_ROWS, TensorProto.INT64, ["wanted"]),
             *self._caches(self._kv.input_names()),
         ]
 
     def _outputs(self) -> list[onnx.ValueInfoProto]:
-        logits = _tensor(LOGITS, TensorProto.FLOAT, [1, "wanted", self._shape.vocab_size])
+        logits = _tensor(LOGITS, TensorProto.FLOAT, ["batch", "wanted", len(self._head_weight)])
         return [logits, *self._caches(self._kv.output_names())]
 
     def _caches(self, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
-        shape: list[int | str] = [1, self._kv.num_kv_heads, "capacity", self._kv.head_size]
-        return [_tensor(name, TensorProto.FLOAT, shape) for name in names]
+        shape: list[int | str] = ["batch", self._kv.num_kv_heads, "capacity", self._kv.head_size]
+        return [_tensor(name, _KV_TYPES[self._kv.dtype], shape) for name in names]
 
     def _layer(
         self, name: str, index: int, layer: DecoderLayer, residual: str, update: str
@@ -210,6 +250,7 @@ class _DecoderGraph:
                 *(LAST_INDEX, TOTAL_LENGTH),
                 *_ROTARY_TABLES,
                 *(POSITION_IDS, ATTENTION_BIAS),
+                *self._kv_scales(name, index),
             ],
             [f"{name}.mixed", present[key], present[value]],
             domain=_MICROSOFT,
@@ -217,8 +258,20 @@ class _DecoderGraph:
             kv_num_heads=self._shape.num_kv_heads,
             local_window_size=layer.window or -1,
             num_heads=self._shape.num_heads,
+            **(_QUANTISED_CACHE if self._options.kv_scales else {}),
         )
         return self._linear(f"{name}.o", layer.o, mixed)
+
+    def _kv_scales(self, name: str, index: int) -> list[str]:
+        """The inputs of GroupQueryAttention from `head_sink`, which is left out, to the scales."""
+        if self._options.kv_scales is None:
+            return []
+        scales = self._options.kv_scales[index]
+        parts = (("key", scales.keys), ("value", scales.values))
+        return [
+            "",
+            *(self._graph.constant(f"{name}.{p}_scales", x[None, :, None]) for p, x in parts),
+        ]
 
     def _normed_qkv(self, name: str, layer: DecoderLayer, packed: str) -> list[str]:
         """Split the packed projections and normalise each head of the queries and keys."""
@@ -240,45 +293,103 @@ class _DecoderGraph:
         return self._graph.node("Reshape", [normed, self._graph.constant("joined", joined)])
 
     def _mlp(self, name: str, layer: DecoderLayer, x: str) -> str:
-        gate = self._linear(f"{name}.gate", layer.gate, x)
-        up = self._linear(f"{name}.up", layer.up, x)
+        both = self._linear(f"{name}.gate_up", _stack(layer.gate, layer.up), x)
+        widths = np.array([len(layer.gate.weight), len(layer.up.weight)], np.int64)
+        sizes = self._graph.constant("gate_up_widths", widths)
+        outputs = [f"{name}.gate", f"{name}.up"]
+        gate, up = self._graph.nodes("Split", [both, sizes], outputs, axis=-1)
         # QuickGelu with alpha 1 is SiLU: x * sigmoid(x).
         activated = self._graph.node("QuickGelu", [gate], domain=_MICROSOFT, alpha=1.0)
         return self._linear(f"{name}.down", layer.down, self._graph.node("Mul", [activated, up]))
 
     def _embed(self) -> str:
-        weight = self._decoder.embedding
+        if self._precision.embedding is None:
+            table = self._graph.constant(_EMBEDDING, self._decoder.embedding)
+            return self._graph.node("Gather", [table, INPUT_IDS])
+        return self._rows_of(_EMBEDDING, self._decoder.embedding, INPUT_IDS)
+
+    @property
+    def _head_weight(self) -> Array:
+        """The rows of the LM head that are drafted from: [draft vocabulary, hidden]."""
+        head, token_ids = self._decoder.head, self._options.token_ids
+        return head if token_ids is None else head[token_ids]
+
+    def _head(self, x: str) -> None:
         if self._precision.head is None:
-            return self._graph.node("Gather", [self._graph.constant(_EMBEDDING, weight), INPUT_IDS])
-        codes, scales = self._table(_EMBEDDING, weight, self._precision.head)
+            self._fp32_head(x)
+        elif self._precision.head is self._precision.embedding:
+            self._shared_head(x, self._precision.head)
+        else:
+            self._small_head(x, self._precision.head)
+
+    def _small_head(self, x: str, method: Method) -> None:
+        """A first look at all tokens with few bits, then the best ones again: decision record 13.
+
+        The head is most of the work of a drafter with few layers.
+        """
+        matrix = quantise(self._head_weight, method)
+        rough = self._matmul_n_bits([x, *self._quantised(_HEAD, matrix)], matrix.shape, method)
+        self._score_again(x, rough)
+
+    def _shared_head(self, x: str, method: Method) -> None:
+        """One that is tied and whole reads the embedding's constants."""
+        name = _EMBEDDING if self._shares_embedding else _HEAD
+        codes, scales = self._table(name, self._head_weight, method)
+        in_blocks = np.array([0, -1, BLOCK_SIZE], np.int64)
+        blocks = self._graph.node(
+            "Reshape", [codes, self._graph.constant("weight_blocks", in_blocks)]
+        )
+        self._matmul_n_bits([x, blocks, scales], self._head_weight.shape, method, LOGITS)
+
+    @property
+    def _shares_embedding(self) -> bool:
+        return self._shape.tied and self._options.token_ids is None
+
+    def _fp32_head(self, x: str) -> None:
+        """One that is tied and whole reads the embedding's constants."""
+        name = _EMBEDDING if self._shares_embedding else _HEAD
+        table = self._graph.constant(name, self._head_weight)
+        transposed = self._graph.node("Transpose", [table], perm=[1, 0])
+        self._graph.node("MatMul", [x, transposed], LOGITS)
+
+    def _score_again(self, x: str, rough: str) -> None:
+        """Replace the logits of the best candidates by those of a table with more bits."""
+        count = np.array([min(_NUM_CANDIDATES, len(self._head_weight))], np.int64)
+        outputs = [f"{_HEAD}.rough", f"{_HEAD}.candidates"]
+        inputs = [rough, self._graph.constant(f"{_HEAD}.num_candidates", count)]
+        _, columns = self._graph.nodes("TopK", inputs, outputs, axis=-1, sorted=0)
+        weights = self._candidate_weights(columns)  # [batch, wanted, candidates, hidden]
+        last = self._graph.constant("last_axis", np.array([3], np.int64))
+        product = self._graph.node("MatMul", [weights, self._graph.node("Unsqueeze", [x, last])])
+        exact = self._graph.node("Squeeze", [product, last])
+        self._graph.node("ScatterElements", [rough, columns, exact], LOGITS, axis=-1)
+
+    def _candidate_weights(self, columns: str) -> str:
+        """The rows of the head behind some columns of the logits; tied ones are the embedding's."""
+        if not self._shape.tied:
+            return self._rows_of(f"{_HEAD}.table", self._head_weight, columns)
+        token_ids = self._options.token_ids
+        if token_ids is not None:
+            table = self._graph.constant("token_ids", token_ids)
+            columns = self._graph.node("Gather", [table, columns])
+        return self._rows_of(_EMBEDDING, self._decoder.embedding, columns)
+
+    def _rows_of(self, name: str, weight: Array, indices: str) -> str:
+        """Rows of a quantised table."""
+        assert self._precision.embedding is not None
+        codes, scales = self._table(name, weight, self._precision.embedding)
         return self._graph.node(
             "GatherBlockQuantized",
-            [codes, INPUT_IDS, scales],
+            [codes, indices, scales],
             domain=_MICROSOFT,
-            bits=BITS[self._precision.head],
+            bits=BITS[self._precision.embedding],
             block_size=BLOCK_SIZE,
             gather_axis=0,
             quantize_axis=1,
         )
 
-    def _head(self, x: str) -> None:
-        """The LM head. A tied one reads the embedding's constants."""
-        name = _EMBEDDING if self._shape.tied else _HEAD
-        if self._precision.head is None:
-            table = self._graph.constant(name, self._decoder.head)
-            transposed = self._graph.node("Transpose", [table], perm=[1, 0])
-            self._graph.node("MatMul", [x, transposed], LOGITS)
-            return
-        codes, scales = self._table(name, self._decoder.head, self._precision.head)
-        in_blocks = np.array([0, -1, BLOCK_SIZE], np.int64)
-        blocks = self._graph.node(
-            "Reshape", [codes, self._graph.constant("weight_blocks", in_blocks)]
-        )
-        inputs = [x, blocks, scales]
-        self._matmul_n_bits(inputs, self._decoder.head.shape, self._precision.head, LOGITS)
-
     def _table(self, name: str, weight: Array, method: Method) -> list[str]:
-        """Codes, uint8 [vocab, hidden], and scales, both constants; 8 bits, zero in the middle."""
+        """Codes, uint8 [rows, hidden], and scales, both constants; 8 bits, zero in the middle."""
         if name not in self._tables:
             matrix = quantise(weight, method)
             codes = self._graph.constant(f"{name}.codes", matrix.codes.reshape(matrix.shape))
@@ -299,20 +410,22 @@ class _DecoderGraph:
 
     def _quantised_product(self, name: str, weight: Array, x: str, method: Method) -> str:
         matrix = quantise(weight, method)
-        inputs = [
-            x,
-            self._graph.constant(f"{name}.codes", matrix.codes),
-            self._graph.constant(f"{name}.scales", matrix.scales),
-        ]
-        if matrix.zero_points is not None:
-            inputs.append(self._graph.constant(f"{name}.zero_points", matrix.zero_points))
-        product = self._matmul_n_bits(inputs, matrix.shape, method)
+        product = self._matmul_n_bits([x, *self._quantised(name, matrix)], matrix.shape, method)
         if matrix.offsets is None:
             return product
         # sum_k offset(block of k) x_k = sum_blocks offset * (sum of x over the block)
         offsets = self._graph.constant(f"{name}.offsets", matrix.offsets.T)
         shift = self._graph.node("MatMul", [self._block_sums(x, matrix.shape[1]), offsets])
         return self._graph.node("Add", [product, shift])
+
+    def _quantised(self, name: str, matrix: QuantisedMatrix) -> list[str]:
+        """The inputs of MatMulNBits that say what the matrix is."""
+        parts = (
+            ("codes", matrix.codes),
+            ("scales", matrix.scales),
+            ("zero_points", matrix.zero_points),
+        )
+        return [self._graph.constant(f"{name}.{p}", x) for p, x in parts if x is not None]
 
     def _matmul_n_bits(
         self, inputs: Sequence[str], shape: tuple[int, ...], method: Method, output: str = ""
@@ -330,7 +443,7 @@ class _DecoderGraph:
         )
 
     def _block_sums(self, x: str, width: int) -> str:
-        """The sums of x over each block: [1, rows, width / BLOCK_SIZE]."""
+        """The sums of x over each block: [batch, rows, width / BLOCK_SIZE]."""
         if x not in self._sums:
             blocks = np.array([0, 0, width // BLOCK_SIZE, BLOCK_SIZE], np.int64)
             name = self._graph.constant(f"blocks_of_{width}", blocks)

@@ -5,7 +5,7 @@ measures how far the logits and the choices differ. Knows nothing of files or qu
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -31,6 +31,7 @@ PROBE_TEXTS = (
 """Prose, code, an answer and a list."""
 
 Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
 
 _LONGEST_PROBE = 96  # tokens
 _WRONG_GUESSES = 3
@@ -76,13 +77,18 @@ class ParityGate:
         model: the torch model, in fp32 on the CPU.
         tokenizer: of the model.
         max_positions: the longest sequence that the graphs can hold.
+        token_ids: the draft vocabulary, int64 [n], ascending; None: all tokens.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, max_positions: int) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, max_positions: int, token_ids: Ids | None = None
+    ) -> None:
         longest = min(_LONGEST_PROBE, max_positions - _WRONG_GUESSES)
         texts = (tokenizer.encode(text, add_special_tokens=False) for text in PROBE_TEXTS)
-        self._probes = [tuple(tokens[:longest]) for tokens in texts if tokens]
-        self._expected = [_torch_logits(model, probe) for probe in self._probes]
+        self.probes = [tuple(tokens[:longest]) for tokens in texts if tokens]
+        logits = np.concatenate([_torch_logits(model, probe) for probe in self.probes])
+        self._coverage = 1.0 if token_ids is None else _share_within(logits, token_ids)
+        self._expected = logits if token_ids is None else logits[:, token_ids]
 
     def check_graph(self, fp32: Bundle) -> float:
         """Refuse an fp32 graph that does not compute what the model computes.
@@ -109,7 +115,7 @@ class ParityGate:
         Raises:
             ParityError: a figure misses its floor in `FLOORS`, or is not a number.
         """
-        report = _report(*self._run(bundle), graph_error)
+        report = replace(_report(*self._run(bundle), graph_error), coverage=self._coverage)
         missed = _missed(report, FLOORS[scheme])
         if missed:
             raise ParityError(
@@ -119,10 +125,15 @@ class ParityGate:
         return report
 
     def _run(self, bundle: Bundle) -> tuple[Floats, Floats]:
-        """Expected and actual logits of all probes, each [tokens, vocab]."""
+        """Expected and actual logits of all probes, each [tokens, draft vocabulary]."""
         model = OnnxModel(bundle)
-        actual = [_logits_in_pieces(model.new_sequence(), probe) for probe in self._probes]
-        return np.concatenate(self._expected), np.concatenate(actual)
+        actual = [_logits_in_pieces(model.new_sequence(), probe) for probe in self.probes]
+        return self._expected, np.concatenate(actual)
+
+
+def _share_within(logits: Floats, token_ids: Ids) -> float:
+    """How often the best of all tokens is one of these."""
+    return float(np.isin(logits.argmax(axis=-1), token_ids).mean())
 
 
 def _torch_logits(model: Any, tokens: Sequence[int]) -> Floats:

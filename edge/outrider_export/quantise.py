@@ -47,19 +47,21 @@ class Precision:
 
     Attributes:
         layers: the linear layers of the decoder.
-        head: the embedding and the LM head.
+        head: the LM head, as it scores every token.
+        embedding: the embedding, and the LM head as it scores the best tokens again.
     """
 
     layers: Method | None
     head: Method | None
+    embedding: Method | None
 
 
 PRECISIONS: Mapping[Scheme, Precision] = MappingProxyType(
     {
-        Scheme.NONE: Precision(None, None),
-        Scheme.INT8: Precision(Method.SYMMETRIC_8, Method.SYMMETRIC_8),
-        Scheme.INT4: Precision(Method.ZERO_POINT_4, Method.SYMMETRIC_8),
-        Scheme.INT4_OFFSET: Precision(Method.OFFSET_4, Method.SYMMETRIC_8),
+        Scheme.NONE: Precision(None, None, None),
+        Scheme.INT8: Precision(Method.SYMMETRIC_8, Method.SYMMETRIC_8, Method.SYMMETRIC_8),
+        Scheme.INT4: Precision(Method.ZERO_POINT_4, Method.ZERO_POINT_4, Method.SYMMETRIC_8),
+        Scheme.INT4_OFFSET: Precision(Method.OFFSET_4, Method.SYMMETRIC_8, Method.SYMMETRIC_8),
     }
 )
 

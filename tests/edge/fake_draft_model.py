@@ -15,7 +15,12 @@ from outrider_edge.row_tree import MAX_ROWS, TEXT_END, renumbered
 class FakeSequence:
     """Remembers its tokens; counts how many it was fed, and in how many passes."""
 
-    def __init__(self, vocab_size: int, max_positions: int) -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        max_positions: int,
+        token_ids: NDArray[np.int64] | None = None,
+    ) -> None:
         self.tokens: list[int] = []  # the text
         self.row_tokens: list[int] = []
         self.row_parents: list[int] = []
@@ -24,6 +29,7 @@ class FakeSequence:
         self.longest_input = 0
         self._vocab_size = vocab_size
         self._max_positions = max_positions
+        self._token_ids = token_ids
 
     @property
     def length(self) -> int:
@@ -82,17 +88,23 @@ class FakeSequence:
         for row, text in zip(rows, texts, strict=True):
             seed = zlib.crc32(repr(list(text)).encode())
             row[:] = np.random.default_rng(seed).normal(0, 3, self._vocab_size)
-        return rows
+        return rows if self._token_ids is None else rows[:, self._token_ids]
 
 
 class FakeDraftModel:
-    """Makes `FakeSequence`s and remembers them."""
+    """Makes `FakeSequence`s and remembers them. With `token_ids` it has logits of these only."""
 
-    def __init__(self, vocab_size: int, max_positions: int = 512) -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        max_positions: int = 512,
+        token_ids: NDArray[np.int64] | None = None,
+    ) -> None:
         self.vocab_size = vocab_size
         self.max_positions = max_positions
+        self.token_ids = token_ids
         self.sequences: list[FakeSequence] = []
 
     def new_sequence(self) -> FakeSequence:
-        self.sequences.append(FakeSequence(self.vocab_size, self.max_positions))
+        self.sequences.append(FakeSequence(self.vocab_size, self.max_positions, self.token_ids))
         return self.sequences[-1]

@@ -103,3 +103,20 @@ def test_the_language_model_draws_where_that_is_of_use(
     (draft,) = LanguageModelProposer(task, FakeDraftModel(VOCAB_SIZE)).expand([1, 2, 3], [()], 4)
     assert bool(draft.drawn_from) is is_drawn
     assert len(draft.tokens) == WIDTH
+
+
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    penalty=st.sampled_from([0.0, 1.5]),
+    few=st.sets(st.integers(0, VOCAB_SIZE - 1), min_size=1).map(sorted),
+)
+def test_over_few_tokens_it_draws_as_if_the_others_were_impossible(
+    seed: int, penalty: float, few: list[int]
+) -> None:
+    params = SamplingParams(temperature=2.0, presence_penalty=penalty, seed=seed)
+    logits = logits_of(4)
+    masked = np.full_like(logits, -np.inf)
+    masked[few] = logits[few]
+    place = 4, [1], [2, 3, 3]
+    actual = drawn_draft(logits[few], params, *place, 3, np.array(few, np.int64))
+    assert actual == drawn_draft(masked, params, *place, 3)

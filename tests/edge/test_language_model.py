@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from fake_draft_model import FakeDraftModel, FakeSequence
 from hypothesis import given, settings
@@ -108,6 +109,21 @@ def expanded_alone(sampling: SamplingParams, text: list[int], path: list[int]) -
     """What a fresh proposer says of one leaf."""
     proposer, _ = start(FakeDraftModel(VOCAB_SIZE), sampling)
     return draft(proposer, [*text, *path])
+
+
+@pytest.mark.parametrize("sampling", [SAMPLED, SamplingParams()])
+def test_a_drafter_of_few_tokens_guesses_the_ids_of_the_target(sampling: SamplingParams) -> None:
+    few = np.arange(1, VOCAB_SIZE + 10, 3)
+    proposer, _ = start(FakeDraftModel(VOCAB_SIZE + 10, token_ids=few), sampling)
+    known = few[few < VOCAB_SIZE]
+    text = [4, 5, 6, 7]
+    for _ in range(20):
+        guess = draft(proposer, text).tokens[0]
+        logits = np.full(VOCAB_SIZE, -np.inf, np.float32)
+        whole = FakeDraftModel(VOCAB_SIZE + 10).new_sequence()
+        logits[known] = whole.forward(text)[-1][known]
+        assert guess == exact_token(logits, sampling, len(text), text[:3], text[3:])
+        text.append(guess)
 
 
 def test_several_leaves_are_expanded_in_one_pass_over_what_is_new() -> None:

@@ -242,7 +242,7 @@ def test_rows_that_lie_where_they_belong_are_not_copied(model: OnnxModel) -> Non
     sequence = model.new_sequence()
     sequence.forward(TEXT[:5])
     sequence.forward_rows([1, 2, 3, 4], [TEXT_END, 0, 1, TEXT_END], [])
-    cache = sequence._cache
+    cache = sequence._slots._caches
     cache.flags.writeable = False  # any copy would fail
     sequence.keep([0, 1, 2], 2)
     cache.flags.writeable = True

@@ -129,3 +129,22 @@ def test_a_broken_drafter_is_named(temperature: float) -> None:
     logits = np.array([0.0, np.nan], np.float32)
     with pytest.raises(ModelFileError, match="logit of token 1 is nan"):
         rank(logits, SamplingParams(temperature=temperature), 0, (), (), 1)
+
+
+@given(
+    SAMPLINGS,
+    st.integers(0, 1000),
+    st.integers(1, 10),
+    st.sets(st.integers(0, VOCAB_SIZE - 1), min_size=1).map(sorted),
+)
+def test_over_few_tokens_it_guesses_as_if_the_others_were_impossible(
+    sampling: SamplingParams, seed: int, count: int, few: list[int]
+) -> None:
+    logits = logits_of(seed)
+    masked = np.full_like(logits, -np.inf)
+    masked[few] = logits[few]
+    expected = rank(masked, sampling, POSITION, *CONTEXT, count)
+    ranker = Ranker(sampling, len(few), np.array(few, np.int64))
+    actual = ranker.rank(logits[few], POSITION, *CONTEXT, count)
+    assert actual.tokens == expected.tokens
+    np.testing.assert_allclose(actual.probabilities, expected.probabilities, rtol=1e-5)

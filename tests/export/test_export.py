@@ -24,6 +24,12 @@ from outrider_export.quantise import quantise
 from outrider_models.bundle import Bundle, tokenizer_fingerprint
 
 QUANTISED = [Scheme.INT8, Scheme.INT4, Scheme.INT4_OFFSET]
+# What writes the logits: a matrix product, or what puts the second scores over the first.
+HEADS = {
+    Scheme.INT8: "MatMulNBits",
+    Scheme.INT4: "ScatterElements",
+    Scheme.INT4_OFFSET: "MatMulNBits",
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +76,32 @@ def test_every_matrix_is_quantised_the_lm_head_included(
 ) -> None:
     bundle = export_bundle(llama, tmp_path / "bundle", scheme=scheme)
     nodes = operators(bundle)
-    (head,) = [node for node in nodes if "logits" in node.output]
-    assert head.op_type == "MatMulNBits"
-    # Per layer: the packed q, k and v, then o, gate, up and down.
-    assert sum(node.op_type == "MatMulNBits" for node in nodes) == 2 * 5 + 1
+    heads = [node for node in nodes if "logits" in node.output]
+    assert [node.op_type for node in heads] == [HEADS[scheme]]
+    # Per layer: the packed q, k and v, then o, the packed gate and up, and down.
+    assert sum(node.op_type == "MatMulNBits" for node in nodes) == 2 * 4 + 1
     assert not any(node.op_type == "Gather" and node.input[0] == "embedding" for node in nodes)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral_window", "qwen3"])
+def test_a_cache_of_8_bits_computes_nearly_what_one_of_32_does(tmp_path: Path, family: str) -> None:
+    source = write_tiny_model(tmp_path / "model", family)
+    tokens = np.random.default_rng(0).integers(0, 300, 120).tolist()
+    logits = []
+    for bits, dtype in ((8, "int8"), (32, "float32")):
+        bundle = export_bundle(source, tmp_path / dtype, scheme=Scheme.INT8, kv_bits=bits)
+        assert bundle.manifest.kv.dtype == dtype
+        sequence = OnnxModel(bundle).new_sequence()
+        logits.append(
+            np.concatenate([sequence.forward(tokens[:70]), sequence.forward(tokens[70:])])
+        )
+    error = np.sqrt(np.mean((logits[0] - logits[1]) ** 2))
+    assert 0 < error < 0.2 * logits[1].std()
+
+
+def test_without_quantisation_the_cache_cannot_have_8_bits(tmp_path: Path, llama: Path) -> None:
+    with pytest.raises(InvalidInputError, match="leave out --kv-bits 8"):
+        export_bundle(llama, tmp_path / "bundle", scheme=Scheme.NONE, kv_bits=8)
 
 
 def test_a_tied_lm_head_is_stored_once(tmp_path: Path, llama: Path) -> None:

@@ -81,6 +81,50 @@ def test_a_bundle_may_lack_a_chat_template(directory: Path) -> None:
     assert Bundle.load(directory).chat_template() is None
 
 
+def test_a_bundle_of_the_first_format_is_read(directory: Path) -> None:
+    def as_it_was(document: dict[str, Any]) -> None:
+        document["format_version"] = 1
+        del document["num_draft_tokens"]
+        del document["quantisation"]["embedding_bits"]
+        del document["parity"]["coverage"]
+
+    edit_manifest(directory, as_it_was)
+    bundle = Bundle.load(directory)
+    assert bundle.manifest.parity.coverage == 1
+    assert bundle.draft_vocabulary() is None
+
+
+def with_draft_vocabulary(directory: Path, contents: bytes, size: int = 3) -> Bundle:
+    (directory / "draft_vocabulary.json").write_bytes(contents)
+    record = record_files(directory, ["draft_vocabulary.json"])["draft_vocabulary.json"]
+    entry = {"size": record.size, "sha256": record.sha256}
+    edit_manifest(directory, lambda d: d.update(num_draft_tokens=size))
+    edit_manifest(directory, lambda d: d["files"].update({"draft_vocabulary.json": entry}))
+    return Bundle.load(directory, verify=True)
+
+
+def test_a_draft_vocabulary_comes_back_as_it_was_written(directory: Path) -> None:
+    assert with_draft_vocabulary(directory, b"[0, 5, 299]").draft_vocabulary() == [0, 5, 299]
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [b"", b"{}", b"[0, 5]", b"[5, 0, 7]", b"[0, 5, 5]", b"[-1, 5, 6]", b"[0, 5, 300]", b'["0"]'],
+)
+def test_a_draft_vocabulary_that_cannot_be_right_is_refused(
+    directory: Path, contents: bytes
+) -> None:
+    bundle = with_draft_vocabulary(directory, contents)
+    with pytest.raises(ModelFileError, match=r"draft_vocabulary\.json .*: export the bundle again"):
+        bundle.draft_vocabulary()
+
+
+def test_a_manifest_with_a_draft_vocabulary_must_list_its_file(directory: Path) -> None:
+    edit_manifest(directory, lambda d: d.update(num_draft_tokens=3))
+    with pytest.raises(ModelFileError, match=r"does not list the file draft_vocabulary\.json"):
+        Bundle.load(directory)
+
+
 def test_what_a_later_exporter_adds_is_ignored(directory: Path) -> None:
     edit_manifest(directory, lambda d: d.update(colour="green"))
     Bundle.load(directory)
@@ -91,10 +135,10 @@ def test_a_directory_without_a_manifest_is_not_a_bundle(tmp_path: Path) -> None:
         Bundle.load(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_another_format_version_is_refused_by_number(directory: Path, version: object) -> None:
     edit_manifest(directory, lambda d: d.update(format_version=version))
-    with pytest.raises(ModelFileError, match=r"format version .* but this release reads 1"):
+    with pytest.raises(ModelFileError, match=r"format version .* but this release reads 1 and 2:"):
         Bundle.load(directory)
 
 

@@ -80,6 +80,42 @@ def test_the_name_of_a_bundle_can_be_chosen(store: ModelStore) -> None:
     assert run(store, "path", "mine").stdout == f"{store.root}/bundles/mine\n"
 
 
+def test_a_draft_vocabulary_is_part_of_the_request_and_of_the_name(
+    store: ModelStore, tmp_path: Path
+) -> None:
+    text = tmp_path / "answers.txt"
+    text.write_text("text")
+    options = ("--draft-vocabulary", "500", "--draft-text", str(text), "--kv-bits", "8")
+    run(store, "export", "tiny", *options)
+    manifest = (store.resolve_bundle("tiny-int8-top500") / "manifest.json").read_text()
+    assert "draft_vocabulary=500" in manifest
+    assert repr(text) in manifest
+    assert "kv_bits=8" in manifest
+
+
+def test_a_text_to_count_in_needs_a_number_to_keep(store: ModelStore, tmp_path: Path) -> None:
+    text = tmp_path / "answers.txt"
+    text.write_text("text")
+    with pytest.raises(InvalidInputError, match=r"answers\.txt .*: add --draft-vocabulary"):
+        run(store, "export", "tiny", "--draft-text", str(text))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--draft-vocabulary", "0"), "0 is not in the range"),
+        (("--draft-vocabulary", "5", "--draft-text", "nowhere"), "'nowhere' does not exist"),
+        (("--kv-bits", "4"), "'4' is not one of"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_by_value(
+    store: ModelStore, options: tuple[str, ...], named: str
+) -> None:
+    result = run(store, "export", "tiny", *options)
+    assert result.exit_code == 2
+    assert named in result.stderr
+
+
 def test_export_of_an_unknown_model_says_how_to_pull_it(store: ModelStore) -> None:
     with pytest.raises(UnknownModelError, match="outrider models pull huge"):
         run(store, "export", "huge")
