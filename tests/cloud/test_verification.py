@@ -216,8 +216,8 @@ def a_curious_walk(plan: PassPlan, first_row: int, num_runner_ups: int) -> Walk:
 
 @pytest.mark.parametrize("kind", [ArrayLogits, WholeTrees])
 def test_each_token_has_as_many_runner_ups_as_its_session_wants(kind: type[ArrayLogits]) -> None:
-    plan = plan_pass(a_tree(), FAR, max_nodes=16)
-    empty = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
+    plan = a_plan(a_tree())
+    empty = a_plan(SpeculationTree([9, 5]))
     rows = logits_that_say(3, 1, 3, 0, 0, 0, 8, 6)
     rows += 0.5 * logits_that_say(4, 7, 2, 1, 1, 1, 9, 5)
     rows += 0.25 * logits_that_say(5, 6, 6, 2, 2, 2, 10, 4)
@@ -237,7 +237,7 @@ class Incurious(ArrayLogits):
 
 
 def test_where_nobody_wants_runner_ups_none_are_looked_for() -> None:
-    empty = plan_pass(SpeculationTree([9, 5]), FAR, max_nodes=16)
+    empty = a_plan(SpeculationTree([9, 5]))
     spoilt = logits_that_say(1)
     spoilt[0] = np.nan
     walk_together([a_walk(empty, FAR)], Incurious(logits_that_say(1)))
