@@ -4,7 +4,6 @@ A shard is a pure function of the run's assignments and its number, so an interr
 with the shard that it was at, and more text can be asked for later. Knows nothing of training.
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
@@ -14,8 +13,6 @@ from outrider_distill.samples import Sample, read_shard, write_shard
 from outrider_distill.writing import Writer
 
 TEXTS_PER_SHARD: Final = 256
-
-_SHARD: Final = re.compile(r"text-(\d+)\.npz")
 
 
 class WritingProgress(Protocol):
@@ -30,7 +27,7 @@ class Corpus:
     """Shards of text in a directory.
 
     Args:
-        directory: where they are; must exist.
+        directory: where they are; made when the first is written.
         texts_per_shard: how many texts a shard has.
     """
 
@@ -42,15 +39,16 @@ class Corpus:
         self, writer: Writer, assignments: Assignments, num_rows: int, progress: WritingProgress
     ) -> None:
         """Write shards until there are at least `num_rows` rows to learn from."""
-        number, so_far = 0, 0
-        while so_far < num_rows:
-            path = self._path(number)
-            if not path.is_file():
-                first = number * self._texts_per_shard
-                wanted = (assignments[first + i] for i in range(self._texts_per_shard))
-                write_shard(path, writer.write(wanted, progress.advance))
-            so_far += sum(sample.num_rows for sample in read_shard(path))
-            number += 1
+        self._directory.mkdir(exist_ok=True)
+        while self.num_missing_rows(num_rows):
+            number = self._num_shards()
+            first = number * self._texts_per_shard
+            wanted = (assignments[first + i] for i in range(self._texts_per_shard))
+            write_shard(self._path(number), writer.write(wanted, progress.advance))
+
+    def num_missing_rows(self, num_rows: int) -> int:
+        """How many rows there are too few of; 0 if there are enough."""
+        return max(0, num_rows - sum(sample.num_rows for sample in self.samples(num_rows)))
 
     def samples(self, num_rows: int) -> Iterator[Sample]:
         """The texts of the first shards that have together at least `num_rows` rows."""
@@ -61,10 +59,12 @@ class Corpus:
                 yield sample
             number += 1
 
-    @property
-    def num_shards(self) -> int:
-        """How many shards there are."""
-        return sum(1 for path in self._directory.iterdir() if _SHARD.fullmatch(path.name))
+    def _num_shards(self) -> int:
+        """How many there are without a gap."""
+        number = 0
+        while self._path(number).is_file():
+            number += 1
+        return number
 
     def _path(self, number: int) -> Path:
         return self._directory / f"text-{number:05d}.npz"

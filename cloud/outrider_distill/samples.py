@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from outrider_common.errors import ModelFileError, UnavailableError
 
 Ids = NDArray[np.int32]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ def write_shard(path: Path, samples: Sequence[Sample]) -> None:
         "begins": np.array([sample.begin for sample in samples], np.int32),
         "tokens": np.concatenate([sample.tokens for sample in samples]),
         "top_ids": np.concatenate([sample.top_ids for sample in samples]),
-        "top_log_probs": np.concatenate([s.top_log_probs for s in samples]).astype(np.float16),
+        "top_log_probs": np.concatenate([sample.top_log_probs for sample in samples]),
     }
-    write_whole(path, lambda file: np.savez(file, **arrays))
+    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def read_shard(path: Path) -> list[Sample]:
@@ -86,7 +86,7 @@ def _samples(arrays: dict[str, NDArray[Any]]) -> Sequence[Sample]:
                 tokens=arrays["tokens"][end - length : end],
                 begin=int(arrays["begins"][number]),
                 top_ids=arrays["top_ids"][rows],
-                top_log_probs=arrays["top_log_probs"][rows].astype(np.float32),
+                top_log_probs=arrays["top_log_probs"][rows],
             )
         )
     return samples

@@ -204,4 +204,4 @@ def _top(logits: torch.Tensor, k: int) -> tuple[Ids, Floats]:
     """The k most probable tokens of each row and their log-probabilities: [rows, k] each."""
     values, ids = logits.float().topk(min(k, logits.shape[1]))
     log_probs = values - logits.float().logsumexp(-1, keepdim=True)
-    return ids.to(torch.int32).cpu().numpy(), log_probs.cpu().numpy()
+    return ids.to(torch.int32).cpu().numpy(), log_probs.half().cpu().numpy()

@@ -1,0 +1,183 @@
+"""The commands that make drafters and judge them: `outrider models distill`, `... evaluate`.
+
+Thin: parses and prints. What they need is imported when they run.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from outrider_common.cli_options import settings_options
+from outrider_common.config import ModelSettings
+from outrider_common.config_loading import LoadedSettings
+from outrider_models.extras import needs_extra
+from outrider_models.store import ModelStore, default_root
+from outrider_models.terminal import Terminal
+
+if TYPE_CHECKING:
+    from outrider_distill.training import Point
+
+_LOSSES = ("kl", "tv", "kl+tv")  # as outrider_distill.losses.Loss, which needs torch
+_SCHEMES = ("none", "int8", "int4", "int4-offset")  # as outrider_export.Scheme
+_EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+class DistillTerminal(Terminal):
+    """Shows a distillation: what is written, how training goes, and what the drafter is worth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps: Progress | None = None
+        self._task = TaskID(0)
+        self._worth = ""
+
+    @contextmanager
+    def bar(self) -> Iterator[None]:
+        """A block during which there may be a bar of steps."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console) as bar:
+            self._steps = bar
+            yield
+        self._steps = None
+
+    def begin_writing(self, num_tokens: int) -> None:
+        """See `DistillProgress`."""
+        self._start("Tokens that the target writes", 0, num_tokens)
+
+    def advance(self, num_tokens: int) -> None:
+        """See `WritingProgress`."""
+        self._advance(num_tokens)
+
+    def begin(self, step: int, num_steps: int) -> None:
+        """See `TrainingProgress`."""
+        self._start("Training steps", step, num_steps)
+
+    def stepped(self, num_rows: int, loss: float) -> None:
+        """See `TrainingProgress`."""
+        self._describe(f"Training steps, loss {loss:.3f}{self._worth}")
+        self._advance(1)
+
+    def reached(self, point: "Point") -> None:
+        """See `TrainingProgress`."""
+        worth = point.estimate
+        self._worth = f", accepted {worth.greedy:.3f} greedy, {worth.sampled:.3f} sampled"
+        first = " ".join(f"{share:.3f}" for share in worth.in_first)
+        self.console.print(
+            f"step {point.step}: {point.num_rows} tokens in {point.seconds:.0f} s{self._worth}; "
+            f"in the first 1, 2, 4, 8: {first}",
+            highlight=False,
+        )
+
+    def _start(self, description: str, completed: int, total: int) -> None:
+        assert self._steps is not None
+        self._task = self._steps.add_task(description, completed=completed, total=total)
+
+    def _describe(self, description: str) -> None:
+        assert self._steps is not None
+        self._steps.update(self._task, description=description)
+
+    def _advance(self, amount: int) -> None:
+        assert self._steps is not None
+        self._steps.advance(self._task, amount)
+
+
+def _layer_numbers(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(int(number) for number in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of layers such as 0,1,29.") from None
+
+
+def _temperatures(
+    context: click.Context, parameter: click.Parameter, value: str
+) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(number) for number in value.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 <= number <= 10 for number in numbers):
+        raise click.BadParameter(f"{value!r} is not a list of temperatures such as 1,0.6,0.")
+    return numbers
+
+
+@click.command(name="distill")
+@click.argument("target")
+@click.option("--layers", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--take", callback=_layer_numbers, help="The target's layers, such as 0,1,29.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Work directory.")
+@click.option("--prompts", type=_EXISTING_FILE, multiple=True, help="Questions, as JSON lines.")
+@click.option("--text-tokens", type=click.IntRange(min=1), default=400_000, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(min=32), default=384, show_default=True)
+@click.option("--temperatures", default="1,0.6,0", show_default=True, callback=_temperatures)
+@click.option("--loss", type=click.Choice(_LOSSES), default="kl", show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=1e-3)
+@click.option("--batch-tokens", type=click.IntRange(min=1), default=1024, show_default=True)
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), default=6, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--start-from", type=_EXISTING_FILE, help="Trained layers to begin with.")
+@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--quantisation", type=click.Choice(_SCHEMES), default="int8", show_default=True)
+@click.option("--name", help="The bundle's name.")
+@settings_options(ModelSettings)
+def distill(target: str, loaded: LoadedSettings, **options: Any) -> None:
+    """Make a drafter of TARGET: it writes text, and a few of its layers learn from it.
+
+    Give the same command again after an interruption: it goes on where it was.
+    """
+    with needs_extra("export", "Distilling a drafter"):
+        from outrider_distill.distil import Distillation, Machine
+    store = ModelStore(loaded.settings.models.cache_dir or default_root())
+    terminal = DistillTerminal()
+    machine = Machine(options["device"], options["threads"])
+    request = _request(target, store, options)
+    run = Distillation(request, options["out"], store, machine, terminal)
+    with terminal.bar():
+        run.write_text()
+        student = run.train()
+    terminal.conclude(run.export(student, options["quantisation"], options["name"]))
+
+
+def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
+    from outrider_distill.distil import target_config
+    from outrider_distill.losses import Loss
+    from outrider_distill.request import DistillRequest
+    from outrider_distill.student import spread_layers
+
+    num_layers = target_config(store.resolve_model(target)).num_hidden_layers
+    return DistillRequest(
+        target=target,
+        layers=options["take"] or spread_layers(num_layers, options["layers"]),
+        prompts=options["prompts"],
+        text_tokens=options["text_tokens"],
+        max_tokens=options["max_tokens"],
+        temperatures=options["temperatures"],
+        loss=Loss(options["loss"]),
+        learning_rate=options["learning_rate"],
+        batch_tokens=options["batch_tokens"],
+        epochs=options["epochs"],
+        seed=options["seed"],
+        start_from=options["start_from"],
+    )
