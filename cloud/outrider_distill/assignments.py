@@ -25,11 +25,13 @@ class Assignment:
         given: the tokens that it begins with.
         asks_itself: the user's turn is yet to be written.
         sampling: how the answer is sampled; a question is always sampled as the target means it.
+        most_tokens: of the text, if that is less than what the writer allows; None: that.
     """
 
     given: tuple[int, ...]
     asks_itself: bool
     sampling: SamplingParams
+    most_tokens: int | None = None
 
 
 class Assignments:

@@ -3,12 +3,14 @@
 Thin: parses and prints. What they need is imported when they run.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -149,7 +151,7 @@ def distill(target: str, loaded: LoadedSettings, **options: Any) -> None:
     """
     with needs_extra("export", "Distilling a drafter"):
         from outrider_distill.distil import Distillation, Machine
-    store = ModelStore(loaded.settings.models.cache_dir or default_root())
+    store = _store(loaded)
     terminal = DistillTerminal()
     machine = Machine(options["device"], options["threads"])
     request = _request(target, store, options)
@@ -161,10 +163,10 @@ def distill(target: str, loaded: LoadedSettings, **options: Any) -> None:
 
 
 def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
-    from outrider_distill.distil import target_config
     from outrider_distill.losses import Loss
     from outrider_distill.request import DistillRequest
     from outrider_distill.student import spread_layers
+    from outrider_distill.target_config import target_config
 
     num_layers = target_config(store.resolve_model(target)).num_hidden_layers
     return DistillRequest(
@@ -181,3 +183,60 @@ def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
         seed=options["seed"],
         start_from=options["start_from"],
     )
+
+
+class EvaluateTerminal(DistillTerminal):
+    """Shows how far an evaluation is."""
+
+    def begin_answers(self, num_answers: int) -> None:
+        """See `EvaluationProgress`."""
+        self._start("Answers", 0, num_answers)
+
+    def answered(self, num_answers: int) -> None:
+        """See `EvaluationProgress`."""
+        self._advance(num_answers)
+
+
+@click.command(name="evaluate")
+@click.argument("bundle")
+@click.option("--target", required=True, help="The model that the bundle drafts for.")
+@click.option("--prompts", type=_EXISTING_FILE, required=True, help="Questions, as JSON lines.")
+@click.option("--most-per-task", type=click.IntRange(min=1), help="Questions of each task.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=128, show_default=True)
+@click.option("--temperatures", default="0,1", show_default=True, callback=_temperatures)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the result here.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Write an SVG here.")
+@settings_options(ModelSettings)
+def evaluate(
+    bundle: str,
+    target: str,
+    prompts: Path,
+    loaded: LoadedSettings,
+    json_file: Path | None,
+    plot_file: Path | None,
+    **options: Any,
+) -> None:
+    """Judge the drafter BUNDLE: what its target accepts of it, and how much faster that is."""
+    with needs_extra("export", "Evaluating a drafter"):
+        from outrider_distill.evaluation import EvaluationRequest
+        from outrider_distill.evaluation import evaluate as run
+        from outrider_distill.report import plot, tables, times_sentence
+    options["num_threads"] = options.pop("threads")
+    request = EvaluationRequest(bundle, target, prompts, **options)
+    terminal = EvaluateTerminal()
+    with terminal.bar():
+        found = run(request, _store(loaded), terminal)
+    console = Console()
+    for table in tables(found):
+        console.print(table)
+    console.print(times_sentence(found), highlight=False)
+    if json_file:
+        json_file.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
+    if plot_file:
+        plot_file.write_text(plot(found), encoding="utf-8")
+
+
+def _store(loaded: LoadedSettings) -> ModelStore:
+    return ModelStore(loaded.settings.models.cache_dir or default_root())

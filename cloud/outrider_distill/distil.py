@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from outrider_cloud.loading import load_causal_lm
 from outrider_cloud.server import load_target
 from outrider_cloud.torch_target import kv_shape, usable_device
 from outrider_common.config import DeviceName, VerifierSettings
-from outrider_common.errors import InvalidInputError, ModelFileError, UnsupportedError
+from outrider_common.errors import InvalidInputError
 from outrider_distill.assignments import Assignments
 from outrider_distill.chat_format import chat_format, load_tokenizer
 from outrider_distill.corpus import Corpus, WritingProgress
@@ -26,9 +26,9 @@ from outrider_distill.prompts import read_prompts
 from outrider_distill.request import DistillRequest, claim_directory
 from outrider_distill.samples import Sample, write_whole
 from outrider_distill.student import build_student, read_trained, write_trained
+from outrider_distill.target_config import target_config
 from outrider_distill.training import Trainer, TrainingPlan, TrainingProgress
 from outrider_distill.writing import Writer, WritingLimits
-from outrider_export import refuse_unknown
 from outrider_models.exporting import ExportRequest, export
 from outrider_models.progress import Progress
 from outrider_models.store import ModelStore
@@ -208,28 +208,6 @@ class Distillation:
             seed=request.seed,
             dtype=faster_format(self._directory, usable_device(self._machine.device)),
         )
-
-
-def target_config(source: Path) -> Any:
-    """The config of a target of which a drafter can be made.
-
-    Raises:
-        UnsupportedError: none can be made of it.
-        ModelFileError: the config cannot be read.
-    """
-    try:
-        config: Any = AutoConfig.from_pretrained(source, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelFileError(
-            f"'{source}' has no config that can be read; pull it again."
-        ) from error
-    if getattr(config, "is_encoder_decoder", False):
-        raise UnsupportedError(
-            f"A model of type '{config.model_type}' is an encoder and a decoder, and no drafter "
-            "can be made of its layers; choose a decoder-only model."
-        )
-    refuse_unknown(config)
-    return config
 
 
 def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:

@@ -180,7 +180,8 @@ class Writer:
             self._add_to_question(text, token)
             return True
         text.tokens.append(token)
-        return token not in self._ends and len(text.tokens) < self._max_tokens
+        most = min(self._max_tokens, text.assignment.most_tokens or self._max_tokens)
+        return token not in self._ends and len(text.tokens) < most
 
     def _add_to_question(self, text: _Text, token: int) -> None:
         """Go on with the question, or close it: where the target would, or when it is too long."""
