@@ -3,7 +3,6 @@
 So writing can stop anywhere, and more can be written later. Knows nothing of models.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -39,7 +38,7 @@ class Assignments:
 
     Args:
         chat: how the target's template frames a question.
-        files: the tokens of the questions of each prompt file; may be empty.
+        files: the tokens of the questions of each prompt file, none empty; there may be no file.
         temperatures: of the answers, in turn.
         seed: of the run.
         own_share: the share of samples for which the target writes the question; 1 without files.
@@ -54,7 +53,7 @@ class Assignments:
         own_share: float = OWN_PROMPT_SHARE,
     ) -> None:
         self._chat = chat
-        self._files = [_shuffled(file, seed) for file in files]
+        self._files = files
         self._temperatures = temperatures
         self._seed = seed
         self._own_share = own_share if files else 1.0
@@ -76,12 +75,6 @@ class Assignments:
         turn, which = divmod(index, len(self._files))
         file = self._files[which]
         return file[turn % len(file)]
-
-
-def _shuffled(questions: Sequence[tuple[int, ...]], seed: int) -> list[tuple[int, ...]]:
-    order = list(questions)
-    random.Random(seed).shuffle(order)
-    return order
 
 
 def _seed_of(seed: int, number: int) -> int:

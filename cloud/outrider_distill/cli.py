@@ -185,6 +185,22 @@ def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
     )
 
 
+@click.command(name="assemble")
+@click.argument("layers", type=_EXISTING_FILE)
+@click.option("--target", help="The model that they were trained for; default: as LAYERS says.")
+@click.option("--quantisation", type=click.Choice(_SCHEMES), default="int8", show_default=True)
+@click.option("--name", help="The bundle's name; default: made of the target's.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write here, not into the store.")
+@click.option("--force", is_flag=True, help="Make it anew, even if it is there already.")
+@settings_options(ModelSettings)
+def assemble(layers: Path, loaded: LoadedSettings, **options: Any) -> None:
+    """Make a drafter bundle of trained LAYERS and the target that they were trained for."""
+    with needs_extra("export", "Assembling a drafter"):
+        from outrider_distill.assembling import assemble as run
+    terminal = Terminal()
+    terminal.conclude(run(layers, _store(loaded), terminal, **options))
+
+
 class EvaluateTerminal(DistillTerminal):
     """Shows how far an evaluation is."""
 

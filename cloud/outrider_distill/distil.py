@@ -4,11 +4,10 @@ The composition root of the package: the one place that knows all of its parts.
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import torch
 from transformers import PreTrainedModel
@@ -18,6 +17,7 @@ from outrider_cloud.server import load_target
 from outrider_cloud.torch_target import kv_shape, usable_device
 from outrider_common.config import DeviceName, VerifierSettings
 from outrider_common.errors import InvalidInputError
+from outrider_distill.assembling import assemble, write_layers
 from outrider_distill.assignments import Assignments
 from outrider_distill.chat_format import chat_format, load_tokenizer
 from outrider_distill.corpus import Corpus, WritingProgress
@@ -25,11 +25,10 @@ from outrider_distill.number_format import faster_format
 from outrider_distill.prompts import read_prompts
 from outrider_distill.request import DistillRequest, claim_directory
 from outrider_distill.samples import Sample, write_whole
-from outrider_distill.student import build_student, read_trained, write_trained
+from outrider_distill.student import build_student, read_trained
 from outrider_distill.target_config import target_config
 from outrider_distill.training import Trainer, TrainingPlan, TrainingProgress
 from outrider_distill.writing import Writer, WritingLimits
-from outrider_models.exporting import ExportRequest, export
 from outrider_models.progress import Progress
 from outrider_models.store import ModelStore
 
@@ -37,7 +36,6 @@ TRAINED_FILE: Final = "trained.safetensors"
 CURVE_FILE: Final = "curve.json"
 CHECKPOINT_FILE: Final = "checkpoint.pt"
 TEXT_FOLDER: Final = "text"
-MODEL_FOLDER: Final = "model"
 BUNDLE_FOLDER: Final = "bundle"
 
 HELD_OUT_EVERY: Final = 32
@@ -95,9 +93,9 @@ class Distillation:
         self._machine, self._progress = machine, progress
         self._source = store.resolve_model(request.target)
         self._config = target_config(self._source)
-        tokenizer = load_tokenizer(self._source)
-        self._chat = chat_format(tokenizer)
-        self._questions = [self._read_questions(path, tokenizer) for path in request.prompts]
+        self._tokenizer = load_tokenizer(self._source)
+        self._chat = chat_format(self._tokenizer)
+        self._questions = [self._read_questions(path) for path in request.prompts]
         claim_directory(directory, request.record(self._source))
         self._corpus = Corpus(directory / TEXT_FOLDER)
 
@@ -135,34 +133,30 @@ class Distillation:
         return trainer.student
 
     def export(self, student: PreTrainedModel, quantisation: str, name: str | None) -> Path:
-        """Write the trained layers, the whole model, and its bundle; the bundle's directory.
+        """Write the trained layers, and a bundle of them; the bundle's directory.
 
         Raises:
             ParityError: the bundle would not compute what the drafter computes.
         """
-        student = student.cpu().train(False)
-        write_trained(student, self._directory / TRAINED_FILE, self._description())
-        model = self._directory / MODEL_FOLDER
-        write_model(student, self._source, model)
-        return export(
-            ExportRequest(str(model), quantisation, name or self._name(quantisation)),
+        trained = self._directory / TRAINED_FILE
+        request = self._request
+        write_layers(student.cpu(), trained, request.layers, request.target, self._tokenizer)
+        return assemble(
+            trained,
             self._store,
             self._progress,
+            target=request.target,
+            quantisation=quantisation,
+            name=name,
             out=self._directory / BUNDLE_FOLDER,
             force=True,
         )
 
-    def _name(self, quantisation: str) -> str:
-        return f"{self._source.name}-{len(self._request.layers)}-layers-{quantisation}"
-
-    def _description(self) -> dict[str, str]:
-        return {"layers": ",".join(map(str, self._request.layers)), "target": self._request.target}
-
-    def _read_questions(self, path: Path, tokenizer: Any) -> list[tuple[int, ...]]:
+    def _read_questions(self, path: Path) -> list[tuple[int, ...]]:
         """The questions of a file that are short enough to leave room for an answer."""
         most = self._request.max_tokens // 2
         vocab_size = self._config.vocab_size
-        questions = [prompt.encode(tokenizer, vocab_size) for prompt in read_prompts(path)]
+        questions = [prompt.encode(self._tokenizer, vocab_size) for prompt in read_prompts(path)]
         short = [question for question in questions if len(question) <= most]
         if not short:
             raise InvalidInputError(
@@ -215,11 +209,3 @@ def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     held_out = list(samples[::HELD_OUT_EVERY][:MOST_HELD_OUT])
     chosen = {id(sample) for sample in held_out}
     return held_out, [sample for sample in samples if id(sample) not in chosen]
-
-
-def write_model(student: PreTrainedModel, source: Path, directory: Path) -> None:
-    """Write a drafter as a model directory, with the tokenizer of its target."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
-    student.save_pretrained(directory)
-    load_tokenizer(source).save_pretrained(directory)

@@ -16,6 +16,9 @@ from outrider_models.checksums import sha256_of
 
 RECORD_FILE: Final = "request.json"
 
+_PATHS: Final = ("target", "prompts", "start_from")
+"""What files are called does not matter, only what they hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class DistillRequest:
@@ -55,11 +58,11 @@ class DistillRequest:
         Args:
             source: the target's directory.
         """
-        files = [*self.prompts, *((self.start_from,) if self.start_from else ())]
-        fields = {name: _plain(value) for name, value in asdict(self).items()}
+        fields = {name: _plain(value) for name, value in asdict(self).items() if name not in _PATHS}
         return fields | {
-            "target_digest": _digest_of_model(source),
-            "file_digests": [sha256_of(path) for path in files],
+            "target": _digest_of_model(source),
+            "prompts": [sha256_of(path) for path in self.prompts],
+            "start_from": sha256_of(self.start_from) if self.start_from else None,
         }
 
 
@@ -105,9 +108,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """As JSON gives it back."""
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _digest_of_model(directory: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -101,6 +101,25 @@ def write_trained(student: PreTrainedModel, path: Path, metadata: Mapping[str, s
     }
     content = save(state, dict(metadata))
     write_whole(path, lambda file: file.write(content))
+
+
+def read_description(path: Path) -> dict[str, str]:
+    """What is written beside trained layers: see `write_trained`.
+
+    Raises:
+        ModelFileError: the file is damaged, or is something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] | None = file.metadata()
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"'{path}' cannot be read ({error}); get it again.") from error
+    if not metadata or "layers" not in metadata:
+        raise ModelFileError(
+            f"'{path}' does not hold the trained layers of a drafter; give what 'outrider models "
+            "distill' has written."
+        )
+    return metadata
 
 
 def read_trained(student: PreTrainedModel, path: Path) -> None:

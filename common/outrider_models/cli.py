@@ -10,7 +10,7 @@ from outrider_common.cli_options import settings_options
 from outrider_common.config import ModelSettings
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import ModelFileError
-from outrider_distill.cli import distill, evaluate
+from outrider_distill.cli import assemble, distill, evaluate
 from outrider_models.bundle import Bundle
 from outrider_models.exporting import ExportRequest, export
 from outrider_models.pull import pull
@@ -115,4 +115,5 @@ def path_command(name: str, loaded: LoadedSettings) -> None:
 
 
 models.add_command(distill)
+models.add_command(assemble)
 models.add_command(evaluate)
