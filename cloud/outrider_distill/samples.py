@@ -68,7 +68,7 @@ def read_shard(path: Path) -> list[Sample]:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         return list(_samples(arrays))
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise ModelFileError(
             f"The text in '{path}' is damaged ({error}); delete that file, and it is written again."
         ) from error

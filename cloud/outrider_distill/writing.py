@@ -1,8 +1,8 @@
 """Lets a target write many texts at once, and keeps what it thought of every token.
 
-What a pass computes anyway is kept, so a distribution costs no pass of its own. Rows have the same
-bits in whatever pass they are computed (on a CPU, in fp32), so a text depends on its assignment
-alone. Knows nothing of files.
+What a pass computes anyway is kept, so a distribution costs no pass of its own. Which texts share
+a pass is decided by the assignments alone, so the same call writes the same texts; where a row has
+the same bits in every pass, a text depends on its own assignment only. Knows nothing of files.
 """
 
 from collections import deque
