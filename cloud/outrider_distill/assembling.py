@@ -33,7 +33,7 @@ def write_layers(
         tokenizer: of the target.
     """
     description = {
-        "layers": ",".join(map(str, layers)),
+        "layers": list(layers),
         "target": target,
         "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer.get_vocab()),
     }
@@ -72,7 +72,7 @@ def assemble(
         UnknownModelError: the target is not here.
     """
     description = read_description(trained)
-    layers = tuple(int(layer) for layer in description["layers"].split(","))
+    layers = tuple(description["layers"])
     model = target or description["target"]
     plain = f"{Path(model).name}-{len(layers)}-layers-{quantisation}"
 
@@ -86,7 +86,7 @@ def assemble(
     return export(request, store, progress, write=write, out=out, force=force)
 
 
-def _refuse_strangers(source: Path, description: dict[str, str], trained: Path) -> None:
+def _refuse_strangers(source: Path, description: dict[str, Any], trained: Path) -> None:
     fingerprint = tokenizer_fingerprint(load_tokenizer(source).get_vocab())
     if fingerprint != description.get("tokenizer_fingerprint"):
         raise MismatchError(

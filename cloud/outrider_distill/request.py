@@ -45,8 +45,8 @@ class DistillRequest:
     text_tokens: int = 400_000
     max_tokens: int = 384
     temperatures: tuple[float, ...] = (1.0, 0.6, 0.0)
-    loss: Loss = Loss.KL
-    learning_rate: float = 1e-3
+    loss: Loss = Loss.KL_TV
+    learning_rate: float = 3e-3
     batch_tokens: int = 1024
     epochs: float = 6.0
     seed: int = 0

@@ -4,10 +4,11 @@ Only the layers and the last norm are trained; what is shared with the target st
 on any architecture whose layers stand in a list. Knows nothing of training.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,8 @@ from outrider_common.errors import InvalidInputError, ModelFileError
 from outrider_distill.samples import write_whole
 
 State = dict[str, torch.Tensor]
+
+_DESCRIPTION: Final = "outrider_drafter"
 
 
 def spread_layers(num_target_layers: int, num_layers: int) -> tuple[int, ...]:
@@ -93,17 +96,24 @@ def trained_state(student: PreTrainedModel) -> State:
     return {name: weight for name, weight in student.state_dict().items() if _is_trained(name)}
 
 
-def write_trained(student: PreTrainedModel, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the student's own weights in bfloat16: all that has to be shipped beside a target."""
+def write_trained(student: PreTrainedModel, path: Path, description: Mapping[str, Any]) -> None:
+    """Write the student's own weights in bfloat16: all that has to be shipped beside a target.
+
+    Args:
+        student: whose weights.
+        path: the file.
+        description: plain values that are kept beside them.
+    """
     state = {
         name: weight.to(torch.bfloat16).contiguous()
         for name, weight in trained_state(student).items()
     }
-    content = save(state, dict(metadata))
+    # One entry, for several would be written in any order.
+    content = save(state, {_DESCRIPTION: json.dumps(description, sort_keys=True)})
     write_whole(path, lambda file: file.write(content))
 
 
-def read_description(path: Path) -> dict[str, str]:
+def read_description(path: Path) -> dict[str, Any]:
     """What is written beside trained layers: see `write_trained`.
 
     Raises:
@@ -114,12 +124,13 @@ def read_description(path: Path) -> dict[str, str]:
             metadata: dict[str, str] | None = file.metadata()
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"'{path}' cannot be read ({error}); get it again.") from error
-    if not metadata or "layers" not in metadata:
+    if not metadata or _DESCRIPTION not in metadata:
         raise ModelFileError(
             f"'{path}' does not hold the trained layers of a drafter; give what 'outrider models "
             "distill' has written."
         )
-    return metadata
+    description: dict[str, Any] = json.loads(metadata[_DESCRIPTION])
+    return description
 
 
 def read_trained(student: PreTrainedModel, path: Path) -> None:

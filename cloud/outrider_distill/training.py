@@ -48,8 +48,8 @@ class TrainingPlan:
         estimates: how often the acceptance is estimated on the way.
     """
 
-    loss: Loss = Loss.KL
-    learning_rate: float = 1e-3
+    loss: Loss = Loss.KL_TV
+    learning_rate: float = 3e-3
     warmup_steps: int = 50
     batch_tokens: int = 1024
     epochs: float = 6.0

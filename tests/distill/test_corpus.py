@@ -15,7 +15,7 @@ class Silent:
     def advance(self, num_tokens: int) -> None: ...
 
 
-class Interrupted(Exception):
+class InterruptedWritingError(Exception):
     """As Ctrl-C in the middle of a shard."""
 
 
@@ -29,7 +29,7 @@ class Flaky:
         self, assignments: Iterable[Assignment], tell: Callable[[int], object]
     ) -> list[Sample]:
         if not self._left:
-            raise Interrupted
+            raise InterruptedWritingError
         self._left -= 1
         return self._writer.write(assignments, tell)
 
@@ -49,7 +49,7 @@ def test_an_interrupted_corpus_goes_on_to_the_same_text(
     Corpus(straight, 4).extend(tiny_writer, tiny_assignments, 400, Silent())
     corpus = Corpus(stopped, 4)
     flaky: object = Flaky(tiny_writer, 2)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedWritingError):
         corpus.extend(flaky, tiny_assignments, 400, Silent())  # type: ignore[arg-type]
     corpus.extend(tiny_writer, tiny_assignments, 400, Silent())
     assert len(contents(straight)) > 2

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from tiny_models import FAMILIES, write_tiny_model
 
 from outrider_cloud.loading import load_causal_lm
@@ -75,18 +76,18 @@ def test_trained_layers_come_back_from_a_file_without_what_is_shared(
         for weight in trained_state(student).values():
             weight.mul_(1.5)
     path = tmp_path / "trained.safetensors"
-    write_trained(student, path, {"layers": "0,3"})
+    write_trained(student, path, {"layers": [0, 3]})
     read_trained(other, path)
     for name, weight in trained_state(other).items():
         torch.testing.assert_close(weight, trained_state(student)[name], rtol=2**-8, atol=0)
-    assert read_description(path) == {"layers": "0,3"}
+    assert read_description(path) == {"layers": [0, 3]}
     num_own = sum(weight.numel() for weight in trained_state(student).values())
     assert 2 * num_own < path.stat().st_size < 2 * num_own + 4096
 
 
 def test_layers_of_another_shape_are_refused(tmp_path: Path, tiny_model: Any) -> None:
     path = tmp_path / "trained.safetensors"
-    write_trained(build_student(tiny_model, [0, 3]), path, {"layers": "0,3"})
+    write_trained(build_student(tiny_model, [0, 3]), path, {"layers": [0, 3]})
     with pytest.raises(ModelFileError, match="do not fit"):
         read_trained(build_student(tiny_model, [0]), path)
 
@@ -102,6 +103,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, tiny_model: Any) -> None:
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path, tiny_model: Any) -> None:
     path = tmp_path / "trained.safetensors"
-    write_trained(build_student(tiny_model, [0]), path, {"format": "pt"})
+    save_file({"weight": torch.zeros(2)}, path, {"format": "pt"})
     with pytest.raises(ModelFileError, match="does not hold the trained layers"):
         read_description(path)

@@ -76,9 +76,7 @@ def test_the_loss_falls_and_the_acceptance_rises(
     assert last.sampled > first.sampled
 
 
-def test_only_the_layers_and_the_last_norm_are_trained(
-    training: Training, tiny_model: Any
-) -> None:
+def test_only_the_layers_and_the_last_norm_are_trained(training: Training, tiny_model: Any) -> None:
     trainer = training.trainer("run")
     before = {name: w.clone() for name, w in trainer.student.state_dict().items()}
     trainer.run(Watcher())
