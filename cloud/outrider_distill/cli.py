@@ -35,6 +35,21 @@ _LOSSES = ("kl", "tv", "kl+tv")  # as outrider_distill.losses.Loss, which needs 
 _SCHEMES = ("none", "int8", "int4", "int4-offset")  # as outrider_export.Scheme
 _EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
+_THREADS = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="CPU threads.",
+)
+_QUANTISATION = click.option(
+    "--quantisation",
+    type=click.Choice(_SCHEMES),
+    default="int8",
+    show_default=True,
+    help="How the bundle stores its weights.",
+)
+
 
 class DistillTerminal(Terminal):
     """Shows a distillation: what is written, how training goes, and what the drafter is worth."""
@@ -126,23 +141,90 @@ def _temperatures(
 
 @click.command(name="distill")
 @click.argument("target")
-@click.option("--layers", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--take", callback=_layer_numbers, help="The target's layers, such as 0,1,29.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Work directory.")
-@click.option("--prompts", type=_EXISTING_FILE, multiple=True, help="Questions, as JSON lines.")
-@click.option("--text-tokens", type=click.IntRange(min=1), default=400_000, show_default=True)
-@click.option("--max-tokens", type=click.IntRange(min=32), default=384, show_default=True)
-@click.option("--temperatures", default="1,0.6,0", show_default=True, callback=_temperatures)
-@click.option("--loss", type=click.Choice(_LOSSES), default="kl+tv", show_default=True)
-@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=3e-3)
-@click.option("--batch-tokens", type=click.IntRange(min=1), default=1024, show_default=True)
-@click.option("--epochs", type=click.FloatRange(0, min_open=True), default=6, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option(
+    "--layers",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Layers of the drafter; the first, the last and some between of the target's.",
+)
+@click.option("--take", callback=_layer_numbers, help="Exactly these layers, such as 0,1,29.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Directory for all of the work."
+)
+@click.option(
+    "--prompts",
+    type=_EXISTING_FILE,
+    multiple=True,
+    help="Questions for half of the text, as JSON lines; may be given several times.",
+)
+@click.option(
+    "--text-tokens",
+    type=click.IntRange(min=1),
+    default=400_000,
+    show_default=True,
+    help="How much text to learn from.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=32),
+    default=384,
+    show_default=True,
+    help="Tokens of one text at most.",
+)
+@click.option(
+    "--temperatures",
+    default="1,0.6,0",
+    show_default=True,
+    callback=_temperatures,
+    help="Of the target's answers, in turn.",
+)
+@click.option(
+    "--loss",
+    type=click.Choice(_LOSSES),
+    default="kl+tv",
+    show_default=True,
+    help="What training makes small.",
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=3e-3,
+    show_default=True,
+    help="The highest, of AdamW.",
+)
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Tokens of a training step.",
+)
+@click.option(
+    "--epochs",
+    type=click.FloatRange(0, min_open=True),
+    default=6,
+    show_default=True,
+    help="How often each text is learned from.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Decides text and training.",
+)
 @click.option("--start-from", type=_EXISTING_FILE, help="Trained layers to begin with.")
-@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--quantisation", type=click.Choice(_SCHEMES), default="int8", show_default=True)
-@click.option("--name", help="The bundle's name.")
+@click.option(
+    "--device",
+    type=click.Choice(("auto", "cpu", "cuda")),
+    default="auto",
+    show_default=True,
+    help="Where to write and train. auto: on a GPU if there is one.",
+)
+@_THREADS
+@_QUANTISATION
+@click.option("--name", help="The bundle's name; default: made of the target's.")
 @settings_options(ModelSettings)
 def distill(target: str, loaded: LoadedSettings, **options: Any) -> None:
     """Make a drafter of TARGET: it writes text, and a few of its layers learn from it.
@@ -151,6 +233,7 @@ def distill(target: str, loaded: LoadedSettings, **options: Any) -> None:
     """
     with needs_extra("export", "Distilling a drafter"):
         from outrider_distill.distil import Distillation, Machine
+    _hush_transformers()
     store = _store(loaded)
     terminal = DistillTerminal()
     machine = Machine(options["device"], options["threads"])
@@ -188,7 +271,7 @@ def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
 @click.command(name="assemble")
 @click.argument("layers", type=_EXISTING_FILE)
 @click.option("--target", help="The model that they were trained for; default: as LAYERS says.")
-@click.option("--quantisation", type=click.Choice(_SCHEMES), default="int8", show_default=True)
+@_QUANTISATION
 @click.option("--name", help="The bundle's name; default: made of the target's.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write here, not into the store.")
 @click.option("--force", is_flag=True, help="Make it anew, even if it is there already.")
@@ -197,6 +280,7 @@ def assemble(layers: Path, loaded: LoadedSettings, **options: Any) -> None:
     """Make a drafter bundle of trained LAYERS and the target that they were trained for."""
     with needs_extra("export", "Assembling a drafter"):
         from outrider_distill.assembling import assemble as run
+    _hush_transformers()
     terminal = Terminal()
     terminal.conclude(run(layers, _store(loaded), terminal, **options))
 
@@ -217,11 +301,29 @@ class EvaluateTerminal(DistillTerminal):
 @click.argument("bundle")
 @click.option("--target", required=True, help="The model that the bundle drafts for.")
 @click.option("--prompts", type=_EXISTING_FILE, required=True, help="Questions, as JSON lines.")
-@click.option("--most-per-task", type=click.IntRange(min=1), help="Questions of each task.")
-@click.option("--max-tokens", type=click.IntRange(min=1), default=128, show_default=True)
-@click.option("--temperatures", default="0,1", show_default=True, callback=_temperatures)
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--most-per-task", type=click.IntRange(min=1), help="Questions of each task at most.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    help="Tokens of an answer at most.",
+)
+@click.option(
+    "--temperatures",
+    default="0,1",
+    show_default=True,
+    callback=_temperatures,
+    help="Of the target's answers, one after the other.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of sampled answers.",
+)
+@_THREADS
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the result here.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Write an SVG here.")
 @settings_options(ModelSettings)
@@ -239,6 +341,7 @@ def evaluate(
         from outrider_distill.evaluation import EvaluationRequest
         from outrider_distill.evaluation import evaluate as run
         from outrider_distill.report import plot, tables, times_sentence
+    _hush_transformers()
     options["num_threads"] = options.pop("threads")
     request = EvaluationRequest(bundle, target, prompts, **options)
     terminal = EvaluateTerminal()
@@ -256,3 +359,11 @@ def evaluate(
 
 def _store(loaded: LoadedSettings) -> ModelStore:
     return ModelStore(loaded.settings.models.cache_dir or default_root())
+
+
+def _hush_transformers() -> None:
+    """Its bars would come between ours."""
+    from transformers.utils import logging
+
+    transformers_logging: Any = logging
+    transformers_logging.disable_progress_bar()
