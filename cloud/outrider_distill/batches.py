@@ -12,6 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from outrider_distill.blocks import NO_MASK, Blocks, Layout, choose_anchors
 from outrider_distill.samples import Sample
 
 _WINDOW: Final = 256
@@ -23,40 +24,61 @@ class Batch:
     """Texts to learn from, together.
 
     Attributes:
-        tokens: [texts, longest].
-        rows: which of the texts' positions count, as indices into the flattened tokens, [rows].
+        tokens: [texts, longest]; where masks stand, whatever.
+        rows: which positions count, as indices into the flattened tokens, [rows].
+        depths: how far beyond its next token each row looks, [rows].
         top_ids: the teacher's tokens at these rows, [rows, k].
         top_log_probs: their log-probabilities, [rows, k].
-        next_tokens: the tokens that really follow, [rows].
+        blocks: where masks stand; None where there are none.
     """
 
     tokens: Tensor
     rows: Tensor
+    depths: Tensor
     top_ids: Tensor
     top_log_probs: Tensor
-    next_tokens: Tensor
+    blocks: Blocks | None
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], device: torch.device) -> "Batch":
-        """Put samples together."""
-        longest = max(len(sample.tokens) for sample in samples) - 1
+    def of(
+        cls, samples: Sequence[Sample], device: torch.device, num_masks: int = 0, seed: int = 0
+    ) -> "Batch":
+        """Put samples together.
+
+        Args:
+            samples: the texts.
+            device: where the tensors go.
+            num_masks: of a group behind an anchor; see `blocks`.
+            seed: decides the anchors.
+        """
+        layouts = [_layout(sample, num_masks, seed) for sample in samples]
+        longest = max(len(layout.positions) for layout in layouts)
         tokens = torch.zeros(len(samples), longest, dtype=torch.int64)
-        rows, ids, log_probs, following = [], [], [], []
-        for number, sample in enumerate(samples):
+        rows, depths, ids, log_probs = [], [], [], []
+        for number, (sample, layout) in enumerate(zip(samples, layouts, strict=True)):
             end = len(sample.tokens) - 1  # nothing follows the last token
-            text = torch.from_numpy(sample.tokens).long()
-            tokens[number, :end] = text[:-1]
-            rows.append(torch.arange(sample.begin, end) + number * longest)
-            ids.append(torch.from_numpy(sample.top_ids[sample.begin :]))
-            log_probs.append(torch.from_numpy(sample.top_log_probs[sample.begin :]))
-            following.append(text[sample.begin + 1 :])
+            tokens[number, :end] = torch.from_numpy(sample.tokens[:end])
+            counting = (layout.numbers > NO_MASK) | (layout.positions >= sample.begin)
+            places = counting.nonzero()[:, 0]
+            teacher = layout.positions[places].numpy()
+            rows.append(places + number * longest)
+            depths.append(layout.numbers[places])
+            ids.append(torch.from_numpy(sample.top_ids[teacher]))
+            log_probs.append(torch.from_numpy(sample.top_log_probs[teacher]))
         return cls(
             tokens=tokens.to(device),
             rows=torch.cat(rows).to(device),
+            depths=torch.cat(depths).to(device),
             top_ids=torch.cat(ids).long().to(device),
             top_log_probs=torch.cat(log_probs).float().to(device),
-            next_tokens=torch.cat(following).to(device),
+            blocks=Blocks.of(layouts).to(device) if num_masks else None,
         )
+
+
+def _layout(sample: Sample, num_masks: int, seed: int) -> Layout:
+    """The layout of a text without its last token."""
+    anchors = choose_anchors(sample, num_masks, seed) if num_masks else []
+    return Layout.of(len(sample.tokens) - 1, anchors, num_masks)
 
 
 def batches(samples: Sequence[Sample], num_tokens: int, seed: int) -> Iterator[Sequence[Sample]]:

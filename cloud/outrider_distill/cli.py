@@ -96,10 +96,11 @@ class DistillTerminal(Terminal):
         """See `TrainingProgress`."""
         worth = point.estimate
         self._worth = f", accepted {worth.greedy:.3f} greedy, {worth.sampled:.3f} sampled"
+        ahead = "".join(f"; {share:.3f} at a mask" for share in worth.ahead)
         first = " ".join(f"{share:.3f}" for share in worth.in_first)
         self.console.print(
             f"step {point.step}: {point.num_rows} tokens in {point.seconds:.0f} s{self._worth}; "
-            f"in the first 1, 2, 4, 8: {first}",
+            f"in the first 1, 2, 4, 8: {first}{ahead}",
             highlight=False,
         )
 
@@ -214,6 +215,13 @@ def _temperatures(
     show_default=True,
     help="Decides text and training.",
 )
+@click.option(
+    "--block",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="Tokens that the drafter learns to propose in one pass.",
+)
 @click.option("--start-from", type=_EXISTING_FILE, help="Trained layers to begin with.")
 @click.option(
     "--device",
@@ -264,6 +272,7 @@ def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
         batch_tokens=options["batch_tokens"],
         epochs=options["epochs"],
         seed=options["seed"],
+        block=options["block"],
         start_from=options["start_from"],
     )
 

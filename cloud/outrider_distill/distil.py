@@ -17,10 +17,11 @@ from outrider_cloud.server import load_target
 from outrider_cloud.torch_target import kv_shape, usable_device
 from outrider_common.config import DeviceName, VerifierSettings
 from outrider_common.errors import InvalidInputError
-from outrider_distill.assembling import assemble, write_layers
+from outrider_distill.assembling import Made, assemble, write_layers
 from outrider_distill.assignments import Assignments
 from outrider_distill.chat_format import chat_format, load_tokenizer
 from outrider_distill.corpus import Corpus, WritingProgress
+from outrider_distill.masks import spare_tokens
 from outrider_distill.number_format import faster_format
 from outrider_distill.prompts import read_prompts
 from outrider_distill.request import DistillRequest, claim_directory
@@ -95,6 +96,9 @@ class Distillation:
         self._config = target_config(self._source)
         self._tokenizer = load_tokenizer(self._source)
         self._chat = chat_format(self._tokenizer)
+        self._masks = spare_tokens(
+            self._tokenizer, self._config.vocab_size, self._chat, request.block - 1
+        )
         self._questions = [self._read_questions(path) for path in request.prompts]
         claim_directory(directory, request.record(self._source))
         self._corpus = Corpus(directory / TEXT_FOLDER)
@@ -140,7 +144,8 @@ class Distillation:
         """
         trained = self._directory / TRAINED_FILE
         request = self._request
-        write_layers(student.cpu(), trained, request.layers, request.target, self._tokenizer)
+        made = Made(request.layers, self._masks, request.target)
+        write_layers(student.cpu(), trained, made, self._tokenizer)
         return assemble(
             trained,
             self._store,
@@ -184,7 +189,7 @@ class Distillation:
 
     def _student(self) -> PreTrainedModel:
         target = load_causal_lm(self._source, lambda config: None)
-        student = build_student(target, self._request.layers)
+        student = build_student(target, self._request.layers, self._masks)
         if self._request.start_from:
             read_trained(student, self._request.start_from)
         device = usable_device(self._machine.device)

@@ -36,6 +36,7 @@ class DistillRequest:
         batch_tokens: of a training step.
         epochs: how often each text is learned from.
         seed: of text and training.
+        block: how many tokens the drafter can propose in one pass; 1: one, as any model.
         start_from: trained layers to begin with, instead of the target's own; None: its own.
     """
 
@@ -50,6 +51,7 @@ class DistillRequest:
     batch_tokens: int = 1024
     epochs: float = 6.0
     seed: int = 0
+    block: int = 1
     start_from: Path | None = None
 
     def record(self, source: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,7 @@ from outrider_distill.samples import write_whole
 State = dict[str, torch.Tensor]
 
 _DESCRIPTION: Final = "outrider_drafter"
+_MASKS: Final = "mask_embeddings"
 
 
 def spread_layers(num_target_layers: int, num_layers: int) -> tuple[int, ...]:
@@ -40,12 +41,15 @@ def spread_layers(num_target_layers: int, num_layers: int) -> tuple[int, ...]:
     return tuple(round(index * step) for index in range(num_layers))
 
 
-def build_student(target: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
+def build_student(
+    target: PreTrainedModel, layers: Sequence[int], masks: Sequence[int] = ()
+) -> PreTrainedModel:
     """A model of some layers of the target, with copies of its weights, in fp32.
 
     Args:
         target: the model that it learns from; is not changed.
         layers: numbers of the target's layers, in the order in which the student has them.
+        masks: tokens with whose embeddings the student's own embeddings of masks begin.
 
     Raises:
         InvalidInputError: the target has no such layer.
@@ -59,6 +63,9 @@ def build_student(target: PreTrainedModel, layers: Sequence[int]) -> PreTrainedM
     student: PreTrainedModel = make.from_config(config, dtype=torch.float32)
     student.load_state_dict(_state_of_layers(target.state_dict(), layers))
     student.generation_config = target.generation_config
+    if masks:
+        embeddings = _embedding(target).detach()[list(masks)].clone()
+        student.register_parameter(_MASKS, torch.nn.Parameter(embeddings))
     for name, parameter in student.named_parameters():
         parameter.requires_grad = _is_trained(name)
     return student
@@ -88,7 +95,32 @@ def _is_in_layer(name: str) -> bool:
 
 
 def _is_trained(name: str) -> bool:
-    return _is_in_layer(name) or name == "model.norm.weight"
+    return _is_in_layer(name) or name in ("model.norm.weight", _MASKS)
+
+
+def _embedding(model: PreTrainedModel) -> torch.Tensor:
+    """[vocab, hidden]."""
+    module: Any = cast(Any, model).get_input_embeddings()
+    weight: torch.Tensor = module.weight
+    return weight
+
+
+def settle_masks(student: PreTrainedModel, masks: Sequence[int]) -> None:
+    """Put the embeddings of masks into rows of the embedding matrix, for a model that is written.
+
+    The LM head keeps these rows as they were: it is untied where it was tied.
+
+    Args:
+        student: built with masks; they are no longer its own afterwards.
+        masks: the tokens whose rows they take.
+    """
+    model: Any = student
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+    with torch.no_grad():
+        _embedding(student)[list(masks)] = model.mask_embeddings
+    del model.mask_embeddings
+    model.config.mask_token_ids = list(masks)
 
 
 def trained_state(student: PreTrainedModel) -> State:

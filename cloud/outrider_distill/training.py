@@ -31,6 +31,8 @@ LAST_RATE: Final = 0.05
 BETAS: Final = (0.9, 0.95)
 LARGEST_GRADIENT: Final = 1.0
 
+_LARGE_PRIME: Final = 1_000_003  # between the seeds of runs: more than there are steps
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
@@ -128,9 +130,8 @@ class Trainer:
         self._parameters = [p for p in student.parameters() if p.requires_grad]
         self._optimiser = torch.optim.AdamW(self._parameters, betas=BETAS, weight_decay=0.0)
         size = plan.batch_tokens
-        self._held_out = [
-            Batch.of(part, self._device) for part in epoch_batches(held_out, size, 0, 0)
-        ]
+        self._num_masks = len(getattr(student, "mask_embeddings", ()))
+        self._held_out = [self._batch(part, 0) for part in epoch_batches(held_out, size, 0, 0)]
         self.num_steps = max(
             1, round(plan.epochs * len(epoch_batches(samples, size, plan.seed, 0)))
         )
@@ -169,7 +170,7 @@ class Trainer:
         order = batches(self._samples, self._plan.batch_tokens, self._plan.seed)
         for part in islice(order, self._step, end):
             began = time.perf_counter()
-            loss, num_rows = self._learn(Batch.of(part, self._device))
+            loss, num_rows = self._learn(self._batch(part, self._step))
             self._seconds += time.perf_counter() - began
             self._step += 1
             self._num_rows += num_rows
@@ -177,6 +178,10 @@ class Trainer:
             progress.stepped(num_rows, loss)
             self._keep_up(progress)
         self._save()
+
+    def _batch(self, samples: Sequence[Sample], step: int) -> Batch:
+        seed = self._plan.seed * _LARGE_PRIME + step
+        return Batch.of(samples, self._device, self._num_masks, seed)
 
     def _keep_up(self, progress: TrainingProgress) -> None:
         """Estimate and save where it is time to."""
@@ -206,7 +211,7 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         self._student.train()
-        chance = torch.Generator().manual_seed(self._plan.seed * 1_000_003 + self._step)
+        chance = torch.Generator().manual_seed(self._plan.seed * _LARGE_PRIME + self._step)
         hidden = hidden_rows(self._student, batch, self._dtype)
         own = log_probs_of(hidden, self._head, batch.top_ids, chance)
         return Buckets.of(batch.top_log_probs, own).loss(self._plan.loss).mean()

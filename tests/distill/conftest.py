@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from distiller import Distiller
 from tiny_models import write_tiny_model
 
 from outrider_cloud.loading import load_causal_lm
@@ -53,3 +54,10 @@ def tiny_assignments(tiny_chat: ChatFormat) -> Assignments:
 def tiny_samples(tiny_writer: Writer, tiny_assignments: Assignments) -> Sequence[Sample]:
     """Text of the target."""
     return tiny_writer.write([tiny_assignments[number] for number in range(60)])
+
+
+@pytest.fixture
+def distiller(tiny_dir: Path, tmp_path: Path) -> Distiller:
+    """Runs distillations of the target."""
+    torch.set_num_threads(1)
+    return Distiller(tiny_dir, tmp_path)

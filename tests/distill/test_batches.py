@@ -57,5 +57,6 @@ def test_rows_of_a_batch_stand_beside_the_tokens_that_they_follow() -> None:
     assert batch.tokens.tolist() == [[0, 1, 2, 0, 0, 0], [0, 1, 2, 3, 4, 5]]
     assert batch.tokens.flatten()[batch.rows].tolist() == [1, 2, 1, 2, 3, 4, 5]
     assert batch.top_ids[:, 0].tolist() == [2, 3, 2, 3, 4, 5, 6]
-    assert batch.next_tokens.tolist() == [2, 3, 2, 3, 4, 5, 6]
+    assert batch.depths.tolist() == [0] * 7
+    assert batch.blocks is None
     assert batch.top_log_probs.dtype == torch.float32
