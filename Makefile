@@ -57,8 +57,8 @@ bench-gpu: setup ## Measure passes on a GPU: build/bench_gpu.md is a section for
 
 # More text and more epochs make a better drafter, given the time: on a GPU, for example,
 # make train-demo-drafter DRAFTER_TEXT=50000000 DRAFTER_BATCH=16384 DRAFTER_DIR=build/drafter-gpu
-DRAFTER_TEXT ?= 225000
-DRAFTER_EPOCHS ?= 10
+DRAFTER_TEXT ?= 260000
+DRAFTER_EPOCHS ?= 8
 DRAFTER_BATCH ?= 1024
 DRAFTER_DIR ?= build/demo-drafter
 train-demo-drafter: setup ## Train a small drafter for the demo's target; goes on where it was stopped
