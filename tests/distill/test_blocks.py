@@ -138,11 +138,9 @@ def test_a_block_drafter_is_written_with_its_masks_in_spare_rows(
     _write_model(source, description, trained, tmp_path / "drafter")
     config = json.loads((tmp_path / "drafter" / "config.json").read_text())
     assert config["mask_token_ids"] == [300, 301]
-    models: list[Any] = [
-        load_causal_lm(directory, lambda config: None)
-        for directory in (tmp_path / "drafter", source)
-    ]
-    own, theirs = (model.model.embed_tokens.weight for model in models)
+    written: Any = load_causal_lm(tmp_path / "drafter", lambda config: None)
+    target: Any = load_causal_lm(source, lambda config: None)
+    own, theirs = (model.model.embed_tokens.weight for model in (written, target))
     same = (own == theirs).all(dim=1).nonzero()[:, 0].tolist()
     assert same == [token for token in range(304) if token not in (300, 301)]
     assert torch.equal(written.lm_head.weight, theirs)
