@@ -4,32 +4,19 @@ Thin: parses and prints. What they need is imported when they run.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from outrider_common.cli_options import settings_options
 from outrider_common.config import ModelSettings
 from outrider_common.config_loading import LoadedSettings
+from outrider_distill.terminal import StepsTerminal
 from outrider_models.extras import needs_extra
 from outrider_models.store import ModelStore, default_root
 from outrider_models.terminal import Terminal
-
-if TYPE_CHECKING:
-    from outrider_distill.training import Point
 
 _LOSSES = ("kl", "tv", "kl+tv")  # as outrider_distill.losses.Loss, which needs torch
 _SCHEMES = ("none", "int8", "int4", "int4-offset")  # as outrider_export.Scheme
@@ -49,72 +36,6 @@ _QUANTISATION = click.option(
     show_default=True,
     help="How the bundle stores its weights.",
 )
-
-
-class DistillTerminal(Terminal):
-    """Shows a distillation: what is written, how training goes, and what the drafter is worth."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._steps: Progress | None = None
-        self._task = TaskID(0)
-        self._worth = ""
-
-    @contextmanager
-    def bar(self) -> Iterator[None]:
-        """A block during which there may be a bar of steps."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console) as bar:
-            self._steps = bar
-            yield
-        self._steps = None
-
-    def begin_writing(self, num_tokens: int) -> None:
-        """See `DistillProgress`."""
-        self._start("Tokens that the target writes", 0, num_tokens)
-
-    def advance(self, num_tokens: int) -> None:
-        """See `WritingProgress`."""
-        self._advance(num_tokens)
-
-    def begin(self, step: int, num_steps: int) -> None:
-        """See `TrainingProgress`."""
-        self._start("Training steps", step, num_steps)
-
-    def stepped(self, num_rows: int, loss: float) -> None:
-        """See `TrainingProgress`."""
-        self._describe(f"Training steps, loss {loss:.3f}{self._worth}")
-        self._advance(1)
-
-    def reached(self, point: "Point") -> None:
-        """See `TrainingProgress`."""
-        worth = point.estimate
-        self._worth = f", accepted {worth.greedy:.3f} greedy, {worth.sampled:.3f} sampled"
-        ahead = "".join(f"; {share:.3f} at a mask" for share in worth.ahead)
-        first = " ".join(f"{share:.3f}" for share in worth.in_first)
-        self.console.print(
-            f"step {point.step}: {point.num_rows} tokens in {point.seconds:.0f} s{self._worth}; "
-            f"in the first 1, 2, 4, 8: {first}{ahead}",
-            highlight=False,
-        )
-
-    def _start(self, description: str, completed: int, total: int) -> None:
-        assert self._steps is not None
-        self._task = self._steps.add_task(description, completed=completed, total=total)
-
-    def _describe(self, description: str) -> None:
-        assert self._steps is not None
-        self._steps.update(self._task, description=description)
-
-    def _advance(self, amount: int) -> None:
-        assert self._steps is not None
-        self._steps.advance(self._task, amount)
 
 
 def _layer_numbers(
@@ -243,7 +164,7 @@ def distill(target: str, loaded: LoadedSettings, **options: Any) -> None:
         from outrider_distill.distil import Distillation, Machine
     _hush_transformers()
     store = _store(loaded)
-    terminal = DistillTerminal()
+    terminal = StepsTerminal()
     machine = Machine(options["device"], options["threads"])
     request = _request(target, store, options)
     run = Distillation(request, options["out"], store, machine, terminal)
@@ -294,18 +215,6 @@ def assemble(layers: Path, loaded: LoadedSettings, **options: Any) -> None:
     terminal.conclude(run(layers, _store(loaded), terminal, **options))
 
 
-class EvaluateTerminal(DistillTerminal):
-    """Shows how far an evaluation is."""
-
-    def begin_answers(self, num_answers: int) -> None:
-        """See `EvaluationProgress`."""
-        self._start("Answers", 0, num_answers)
-
-    def answered(self, num_answers: int) -> None:
-        """See `EvaluationProgress`."""
-        self._advance(num_answers)
-
-
 @click.command(name="evaluate")
 @click.argument("bundle")
 @click.option("--target", required=True, help="The model that the bundle drafts for.")
@@ -347,13 +256,13 @@ def evaluate(
 ) -> None:
     """Judge the drafter BUNDLE: what its target accepts of it, and how much faster that is."""
     with needs_extra("export", "Evaluating a drafter"):
-        from outrider_distill.evaluation import EvaluationRequest
+        from outrider_distill.answers import EvaluationRequest
         from outrider_distill.evaluation import evaluate as run
         from outrider_distill.report import plot, tables, times_sentence
     _hush_transformers()
     options["num_threads"] = options.pop("threads")
     request = EvaluationRequest(bundle, target, prompts, **options)
-    terminal = EvaluateTerminal()
+    terminal = StepsTerminal()
     with terminal.bar():
         found = run(request, _store(loaded), terminal)
     console = Console()
