@@ -151,6 +151,7 @@ def _temperatures(
     show_default=True,
     help="Where to write and train. auto: on a GPU if there is one.",
 )
+@click.option("--as-is", is_flag=True, help="Export what the last checkpoint holds; train no more.")
 @_THREADS
 @_QUANTISATION
 @click.option("--name", help="The bundle's name; default: made of the target's.")
@@ -168,9 +169,12 @@ def distill(target: str, loaded: LoadedSettings, **options: Any) -> None:
     machine = Machine(options["device"], options["threads"])
     request = _request(target, store, options)
     run = Distillation(request, options["out"], store, machine, terminal)
-    with terminal.bar():
-        run.write_text()
-        student = run.train()
+    if options["as_is"]:
+        student = run.trained_so_far()
+    else:
+        with terminal.bar():
+            run.write_text()
+            student = run.train()
     terminal.conclude(run.export(student, options["quantisation"], options["name"]))
 
 

@@ -126,15 +126,29 @@ class Distillation:
             UnavailableError: the disk is full.
             ModelFileError: text or checkpoint are damaged.
         """
-        samples = list(self._corpus.samples(self._request.text_tokens))
-        held_out, rest = split(samples)
-        trainer = Trainer(
-            self._student(), rest, held_out, self._plan(), self._directory / CHECKPOINT_FILE
-        )
+        trainer = self._trainer()
         trainer.run(self._progress)
         curve = json.dumps(trainer.curve, indent=1)
         write_whole(self._directory / CURVE_FILE, lambda file: file.write(curve.encode()))
         return trainer.student
+
+    def trained_so_far(self) -> PreTrainedModel:
+        """The drafter of the last checkpoint; a training that goes on meanwhile is not disturbed.
+
+        Raises:
+            InvalidInputError: there is no checkpoint yet.
+            ModelFileError: text or checkpoint are damaged.
+        """
+        if not (self._directory / CHECKPOINT_FILE).is_file():
+            raise InvalidInputError(
+                f"'{self._directory}' has no checkpoint yet; wait until training has made one."
+            )
+        return self._trainer().student
+
+    def _trainer(self) -> Trainer:
+        held_out, rest = split(list(self._corpus.samples(self._request.text_tokens)))
+        checkpoint = self._directory / CHECKPOINT_FILE
+        return Trainer(self._student(), rest, held_out, self._plan(), checkpoint)
 
     def export(self, student: PreTrainedModel, quantisation: str, name: str | None) -> Path:
         """Write the trained layers, and a bundle of them; the bundle's directory.

@@ -30,7 +30,7 @@ from outrider_distill.distil import (
     split,
 )
 from outrider_distill.samples import Sample
-from outrider_distill.student import build_student, read_trained
+from outrider_distill.student import build_student, read_trained, trained_state
 from outrider_edge.onnx_model import OnnxModel
 from outrider_models.bundle import Bundle
 from outrider_models.progress import SilentProgress
@@ -70,6 +70,18 @@ def test_an_interrupted_run_ends_with_the_same_layers(
     with pytest.raises(StoppedError):
         distiller.train("stopped", watcher)
     assert are_equal(distiller.train("stopped"), straight)
+
+
+def test_a_drafter_can_be_taken_from_the_last_checkpoint_without_disturbing_the_training(
+    distiller: Distiller,
+) -> None:
+    with pytest.raises(InvalidInputError, match="has no checkpoint yet"):
+        distiller.start("run").trained_so_far()
+    trained = distiller.train("run")
+    checkpoint = distiller.root / "run" / CHECKPOINT_FILE
+    before = checkpoint.read_bytes()
+    assert are_equal(trained_state(distiller.start("run").trained_so_far()), trained)
+    assert checkpoint.read_bytes() == before
 
 
 def test_a_directory_of_another_request_is_not_gone_on_with(distiller: Distiller) -> None:
