@@ -56,6 +56,17 @@ def test_an_interrupted_corpus_goes_on_to_the_same_text(
     assert contents(stopped) == contents(straight)
 
 
+def test_text_number_n_is_that_of_assignment_number_n(
+    tmp_path: Path, tiny_writer: Writer, tiny_assignments: Assignments
+) -> None:
+    corpus = Corpus(tmp_path / "text", 4)
+    corpus.extend(tiny_writer, tiny_assignments, 400, Silent())
+    samples = list(corpus.samples(400))
+    expected = tiny_writer.write([tiny_assignments[number] for number in range(len(samples))])
+    for sample, other in zip(samples, expected, strict=True):
+        assert sample.tokens.tolist() == other.tokens.tolist()
+
+
 def test_there_is_never_less_text_than_asked_for_nor_a_shard_more(
     tmp_path: Path, tiny_writer: Writer, tiny_assignments: Assignments
 ) -> None:

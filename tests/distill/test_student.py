@@ -106,3 +106,13 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, tiny_model: Any) ->
     save_file({"weight": torch.zeros(2)}, path, {"format": "pt"})
     with pytest.raises(ModelFileError, match="does not hold the trained layers"):
         read_description(path)
+
+
+def test_a_student_s_layers_keep_their_kind_of_attention(tmp_path: Path) -> None:
+    windows = {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}
+    target: Any = load_causal_lm(
+        write_tiny_model(tmp_path / "mixed", "qwen2", **windows), lambda config: None
+    )
+    assert target.config.layer_types == ["full_attention", "sliding_attention"]
+    student = build_student(target, [1, 0])
+    assert student.config.layer_types == ["sliding_attention", "full_attention"]
