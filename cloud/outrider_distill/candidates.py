@@ -20,7 +20,7 @@ def log_probs_of(
     head: Tensor,
     token_ids: Tensor,
     chance: torch.Generator,
-    num_stand_ins: int = NUM_STAND_INS,
+    num_stand_ins: int,
 ) -> Tensor:
     """Log-probabilities of tokens, with an estimate of the normaliser.
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from outrider_common.errors import ModelFileError
 from outrider_distill.batches import Batch, batches, epoch_batches
-from outrider_distill.candidates import log_probs_of
+from outrider_distill.candidates import NUM_STAND_INS, log_probs_of
 from outrider_distill.estimate import Estimate, estimate, hidden_rows
 from outrider_distill.losses import Buckets, Loss
 from outrider_distill.samples import Sample, write_whole
@@ -48,6 +48,7 @@ class TrainingPlan:
         dtype: in which matrix products are computed: `float32` or `bfloat16`.
         checkpoint_steps: between two checkpoints.
         estimates: how often the acceptance is estimated on the way.
+        num_stand_ins: tokens that stand for the rest of the vocabulary; see `candidates`.
     """
 
     loss: Loss = Loss.KL_TV
@@ -59,6 +60,7 @@ class TrainingPlan:
     dtype: str = "float32"
     checkpoint_steps: int = 100
     estimates: int = 12
+    num_stand_ins: int = NUM_STAND_INS
 
     def rate(self, step: int, num_steps: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -213,7 +215,7 @@ class Trainer:
         self._student.train()
         chance = torch.Generator().manual_seed(self._plan.seed * _LARGE_PRIME + self._step)
         hidden = hidden_rows(self._student, batch, self._dtype)
-        own = log_probs_of(hidden, self._head, batch.top_ids, chance)
+        own = log_probs_of(hidden, self._head, batch.top_ids, chance, self._plan.num_stand_ins)
         return Buckets.of(batch.top_log_probs, own).loss(self._plan.loss).mean()
 
     def _estimate(self, progress: TrainingProgress) -> None:

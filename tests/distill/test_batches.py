@@ -53,10 +53,10 @@ def test_batches_go_on_with_the_next_epoch() -> None:
 
 
 def test_rows_of_a_batch_stand_beside_the_tokens_that_they_follow() -> None:
-    batch = Batch.of([sample(4), sample(7)], CPU)
-    assert batch.tokens.tolist() == [[0, 1, 2, 0, 0, 0], [0, 1, 2, 3, 4, 5]]
-    assert batch.tokens.flatten()[batch.rows].tolist() == [1, 2, 1, 2, 3, 4, 5]
-    assert batch.top_ids[:, 0].tolist() == [2, 3, 2, 3, 4, 5, 6]
-    assert batch.depths.tolist() == [0] * 7
+    batch = Batch.of([sample(7), sample(4), sample(5)], CPU)
+    assert batch.tokens.tolist() == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 0, 0, 0], [0, 1, 2, 3, 0, 0]]
+    assert batch.tokens.flatten()[batch.rows].tolist() == [1, 2, 3, 4, 5, 1, 2, 1, 2, 3]
+    assert batch.top_ids[:, 0].tolist() == [2, 3, 4, 5, 6, 2, 3, 2, 3, 4]
+    assert batch.depths.tolist() == [0] * 10
     assert batch.blocks is None
     assert batch.top_log_probs.dtype == torch.float32

@@ -15,7 +15,13 @@ from outrider_distill.student import State, build_student, trained_state
 from outrider_distill.training import Point, Trainer, TrainingPlan
 
 PLAN = TrainingPlan(
-    learning_rate=3e-3, batch_tokens=256, epochs=3, checkpoint_steps=7, estimates=3, seed=2
+    learning_rate=3e-3,
+    batch_tokens=256,
+    epochs=3,
+    checkpoint_steps=7,
+    estimates=3,
+    seed=2,
+    num_stand_ins=40,
 )
 
 
