@@ -57,6 +57,11 @@ class TensorLogits:
         return len(self._logits)
 
     @property
+    def tensor(self) -> Tensor:
+        """The logits themselves, [rows, vocab]."""
+        return self._logits
+
+    @property
     def chooses_whole_trees(self) -> bool:
         """On an accelerator a second call costs more than a few rows more."""
         return self._logits.device.type != "cpu"

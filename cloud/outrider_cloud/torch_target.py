@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from outrider_cloud.attention_kernels import PAGE_TOKENS as CPU_PAGE_TOKENS
-from outrider_cloud.choice import PassLogits
+from outrider_cloud.batched_choice import TensorLogits
 from outrider_cloud.cpu_attention import CpuAttention
 from outrider_cloud.flex_attention import FlexAttention, bytes_per_page
 from outrider_cloud.loading import load_causal_lm
@@ -181,9 +181,11 @@ class TorchTarget:
         layout = PassLayout.of(padded, shape.page_tokens)
         return self._launcher.launch(partial(self._passes.logits, layout))
 
-    def forward(self, segments: Sequence[Segment]) -> PassLogits:
+    def forward(self, segments: Sequence[Segment]) -> TensorLogits:
         """See `Target.forward`."""
-        return self.begin(segments).result()
+        logits = self.begin(segments).result()
+        assert isinstance(logits, TensorLogits)
+        return logits
 
     def move(self, moves: Sequence[Move]) -> None:
         """Copy what is cached, one slot after the other."""

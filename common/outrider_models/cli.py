@@ -1,56 +1,24 @@
 """The commands `outrider models ...`: pull, export, list, verify, path. Thin: parses and prints."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from outrider_common.cli_options import settings_options
 from outrider_common.config import ModelSettings
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import ModelFileError
+from outrider_distill.cli import assemble, distill, evaluate
 from outrider_models.bundle import Bundle
 from outrider_models.exporting import ExportRequest, export
 from outrider_models.pull import pull
 from outrider_models.store import Entry, Kind, ModelStore, default_root, verify_checksums
+from outrider_models.terminal import Terminal
 
 _SCHEMES = ("none", "int8", "int4", "int4-offset")  # as outrider_export.Scheme, which needs torch
 _FORCE_HELP = "Make it anew, even if it is there already."
-
-
-class _Terminal:
-    """Shows what is being done; remembers whether anything was."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._told = False
-
-    @contextmanager
-    def stage(self, description: str, *, has_own_bar: bool = False) -> Iterator[None]:
-        self._told = True
-        if has_own_bar:
-            self._console.print(f"{description} ...")
-            yield
-        else:
-            with self._bar() as bar:
-                bar.add_task(f"{description} ...", total=None)
-                yield
-        self._console.print(f"[green]✓[/green] {description}")
-
-    def _bar(self) -> Progress:
-        """A bar that moves while nobody knows how far the work is, and the time it has taken."""
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        return Progress(*columns, console=self._console, transient=True)
-
-    def conclude(self, path: Path) -> None:
-        """Print where the result is; say so if nothing had to be done for it."""
-        if not self._told:
-            self._console.print("It is there already.")
-        click.echo(path)
 
 
 def _store(loaded: LoadedSettings) -> ModelStore:
@@ -68,7 +36,7 @@ def models() -> None:
 @settings_options(ModelSettings)
 def pull_command(reference: str, force: bool, loaded: LoadedSettings) -> None:
     """Fetch a model: a short name such as smollm2-135m, or hf:organisation/name[@revision]."""
-    terminal = _Terminal()
+    terminal = Terminal()
     terminal.conclude(pull(reference, _store(loaded), terminal, force=force))
 
 
@@ -117,7 +85,7 @@ def export_command(
     loaded: LoadedSettings,
 ) -> None:
     """Make a drafter bundle of MODEL: a name in the store, hf:organisation/name, or a directory."""
-    terminal = _Terminal()
+    terminal = Terminal()
     request = ExportRequest(
         model=model,
         quantisation=quantisation,
@@ -173,3 +141,8 @@ def _fault(entry: Entry) -> str | None:
 def path_command(name: str, loaded: LoadedSettings) -> None:
     """Print where a model or bundle of the store is."""
     click.echo(_store(loaded).find(name).path)
+
+
+models.add_command(distill)
+models.add_command(assemble)
+models.add_command(evaluate)

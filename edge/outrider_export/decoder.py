@@ -106,7 +106,7 @@ class Decoder:
     """
 
     def __init__(self, model: Any, max_positions: int | None = None) -> None:
-        _refuse_unknown(model.config)
+        refuse_unknown(model.config)
         self.model = model
         self.architecture = _architecture(model, max_positions)
 
@@ -148,10 +148,15 @@ def load_decoder(directory: Path, max_positions: int | None = None) -> Decoder:
         ModelFileError: the directory holds no model that Transformers can load.
         UnsupportedError: the model is not of one of `FAMILIES`, or uses a part that is not known.
     """
-    return Decoder(load_causal_lm(directory, _refuse_unknown), max_positions)
+    return Decoder(load_causal_lm(directory, refuse_unknown), max_positions)
 
 
-def _refuse_unknown(config: Any) -> None:
+def refuse_unknown(config: Any) -> None:
+    """Refuse a model of which no graph can be made, by its config.
+
+    Raises:
+        UnsupportedError: it is not of one of `FAMILIES`, or uses a part that is not known.
+    """
     if config.model_type not in FAMILIES:
         raise UnsupportedError(
             f"Models of type {config.model_type!r} cannot be exported: "

@@ -10,7 +10,7 @@ from tiny_models import train_tokenizer, write_tiny_model
 
 from outrider_common.errors import InvalidInputError
 from outrider_common.sampling import SamplingParams
-from outrider_edge.language_model import LanguageModelProposer
+from outrider_edge.language_model import WIDTH, LanguageModelProposer
 from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.proposer import DraftingTask
 from outrider_export import DraftVocabulary, Scheme, export_bundle
@@ -134,10 +134,10 @@ def test_a_proposer_guesses_what_the_whole_drafter_would_were_there_only_these_t
     assert model.token_ids is not None
     task = DraftingTask(SamplingParams(temperature=temperature, seed=3), 5, VOCAB_SIZE)
     (guesses,) = LanguageModelProposer(task, model).expand(TOKENS[:8], [[]], 3)
-    assert len(guesses.tokens) == 3
+    assert len(guesses.tokens) == WIDTH
     assert set(guesses.tokens) <= set(model.token_ids.tolist())
     logits = torch_model(torch_model.dummy_inputs["input_ids"].new_tensor([TOKENS[:8]])).logits
     scores = logits[0, -1].detach().numpy()
     if not temperature:
         allowed = sorted(model.token_ids.tolist(), key=lambda token: -scores[token])
-        assert list(guesses.tokens) == allowed[:3]
+        assert list(guesses.tokens) == allowed[:WIDTH]

@@ -120,6 +120,7 @@ def test_the_wheel_holds_every_package_typed_and_licensed(wheel: Path) -> None:
         "outrider_edge",
         "outrider_export",
         "outrider_cloud",
+        "outrider_distill",
     }
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "tools/"))]

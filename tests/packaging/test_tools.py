@@ -168,6 +168,7 @@ def test_the_import_rules_are_kept(tree: Path) -> None:
         ("edge/outrider_edge", "import torch", EDGE),
         ("edge/outrider_edge", "import onnx", EDGE),
         ("edge/outrider_export", "import outrider.cli", INWARDS),
+        ("edge/outrider_export", "import outrider_distill.student", INWARDS),
         ("cloud/outrider_cloud", "import outrider_edge", INWARDS),
         ("cloud/outrider_cloud", "import onnxruntime", CLOUD),
     ],
