@@ -254,6 +254,15 @@ class EdgeSettings(Section):
     num_threads: int = Field(
         default=1, ge=1, le=1024, description="CPU threads of one forward pass of the drafter."
     )
+    concurrent_drafts: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description=(
+            "Answers that are drafted for at the same time; their rows share passes of the drafter. "
+            "Others wait for their turn."
+        ),
+    )
     allow_spinning: bool = Field(
         default=False,
         description=(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.errors import MismatchError
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
+from outrider_edge.batched_drafting import BatchedModel
 from outrider_edge.block_proposer import BlockFactory
 from outrider_edge.calibration import Calibration
 from outrider_edge.calibration_store import CalibrationStore
@@ -39,7 +40,7 @@ class EdgeRuntime:
         factory: makes the proposers.
         link: the way to the verifier.
         info: what the verifier said of its model.
-        executor: one thread on which drafting runs.
+        executor: threads on which drafting runs, one for each answer that is drafted for at once.
         max_depth: draft nodes ahead of the committed text at most.
         calibration: what guesses are worth; every generation adds to it.
         estimators: the pace of link, verifier and drafter; every generation adds to it.
@@ -108,7 +109,7 @@ async def edge_runtime(
         pair = info.model, bundle.path.name
         with (
             _kept(calibrations, *pair) as calibration,
-            ThreadPoolExecutor(max_workers=1, thread_name_prefix="outrider-draft") as executor,
+            ThreadPoolExecutor(settings.concurrent_drafts, "outrider-draft") as executor,
         ):
             yield EdgeRuntime(
                 tokenizer=tokenizer,
@@ -148,8 +149,9 @@ def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:
         allow_spinning=settings.allow_spinning,
         providers=settings.providers,
     )
+    shared = BatchedModel(model)
     masks = bundle.manifest.mask_token_ids
-    return BlockFactory(model, masks) if masks else LanguageModelFactory(model)
+    return BlockFactory(shared, masks) if masks else LanguageModelFactory(shared)
 
 
 _MAKERS: dict[ProposerName, Callable[[EdgeSettings, Bundle], ProposerFactory]] = {
