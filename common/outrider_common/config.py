@@ -259,8 +259,8 @@ class EdgeSettings(Section):
         ge=1,
         le=64,
         description=(
-            "Answers that are drafted for at the same time; their rows share passes of the drafter. "
-            "Others wait for their turn."
+            "Answers that are drafted for at the same time; their rows share passes of the "
+            "drafter. Others wait for their turn."
         ),
     )
     allow_spinning: bool = Field(

@@ -6,7 +6,7 @@ trees or drafting.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
@@ -25,6 +25,11 @@ from outrider_models.bundle import (
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
+
+INPUTS: Final = frozenset(
+    {INPUT_IDS, POSITION_IDS, ATTENTION_BIAS, LAST_INDEX, TOTAL_LENGTH, LOGIT_ROWS}
+)
+"""What a graph takes besides its KV cache."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime
 
-from outrider_common.errors import ConfigError, InvalidPromptError
+from outrider_common.errors import ConfigError, InvalidPromptError, ModelFileError
 from outrider_edge.execution_providers import AUTO, open_session
-from outrider_edge.graph_pass import Floats, Ids, Rows
+from outrider_edge.graph_pass import INPUTS, Floats, Ids, Rows
 from outrider_edge.kv_slots import KvSlots
 from outrider_edge.row_tree import RowTree
-from outrider_models.bundle import Bundle, KvLayout
+from outrider_models.bundle import LOGITS, Bundle, KvLayout
 
 _FIRST_VERSION_WITH_BATCHES = 2
 
@@ -33,7 +33,8 @@ class OnnxModel:
 
     Raises:
         ConfigError: `num_threads` or `max_positions` cannot be used.
-        ModelFileError: ONNX Runtime cannot load the graph, or its draft vocabulary is damaged.
+        ModelFileError: ONNX Runtime cannot load the graph, the graph lacks inputs or outputs, or
+            its draft vocabulary is damaged.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class OnnxModel:
         ids = bundle.draft_vocabulary()
         self._token_ids = None if ids is None else np.array(ids, np.int64)
         self._session = open_session(bundle.graph_file, options, providers)
+        _check_names(bundle, self._session)
 
     @property
     def vocab_size(self) -> int:
@@ -285,6 +287,21 @@ class OnnxSequence:
         if num_rows > len(self._logits):
             self._logits = np.empty((num_rows, self._model.num_logits), np.float32)
         return self._logits[:num_rows]
+
+
+def _check_names(bundle: Bundle, session: onnxruntime.InferenceSession) -> None:
+    """Refuse a graph that is not the one which the manifest speaks of."""
+    kv = bundle.manifest.kv
+    wanted = INPUTS.union(kv.input_names()), {LOGITS, *kv.output_names()}
+    found = session.get_inputs(), session.get_outputs()
+    for what, names, places in zip(("input", "output"), wanted, found, strict=True):
+        missing = names - {place.name for place in places}
+        if missing:
+            raise ModelFileError(
+                f"The graph {bundle.graph_file} has no {what} '{min(missing)}': it is not the one "
+                "that its manifest describes; export the bundle again with "
+                "'outrider models export --force'."
+            )
 
 
 def _checked_limit(wanted: int | None, longest: int) -> int:

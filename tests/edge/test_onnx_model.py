@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -291,3 +292,12 @@ def test_a_provider_that_is_not_there_costs_speed_and_is_logged(
     (record,) = caplog.records
     assert record.message == "provider_unavailable"
     assert record.fields["providers"] == "ImaginaryExecutionProvider"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("part", ["input_pattern", "output_pattern"])
+def test_a_graph_without_what_its_manifest_promises_is_refused(bundle: Bundle, part: str) -> None:
+    kv = replace(bundle.manifest.kv, **{part: "else.{layer}.{part}"})
+    other = replace(bundle, manifest=replace(bundle.manifest, kv=kv))
+    what = part.removesuffix("_pattern")
+    with pytest.raises(ModelFileError, match=rf"has no {what} 'else\.0\.key': .*export the bundle"):
+        OnnxModel(other)
