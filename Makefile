@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench bench-draft bench-gpu format proto proto-baseline docs lock clean
+.PHONY: help setup demo test check bench bench-draft bench-gpu bench-link format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,9 @@ bench-draft: setup ## Measure the edge's draft model, printed as a page
 bench-gpu: setup ## Measure passes on a GPU: build/bench_gpu.md is a section for docs/benchmarks.md
 	@mkdir -p build
 	$(BIN)/python tests/benchmarks/bench_gpu.py --out build/bench_gpu.json --section build/bench_gpu.md
+
+bench-link: setup ## Measure what the link emulator adds, printed as a page
+	$(BIN)/python tests/benchmarks/bench_link.py
 
 format: setup ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .

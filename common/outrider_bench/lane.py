@@ -13,8 +13,9 @@ then half a round trip and its jitter. A lost one is sent again, the second time
 """
 
 import enum
+import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from outrider_bench.lane_noise import LaneNoise
@@ -56,6 +57,12 @@ class Packet:
         """How long it is."""
         return len(self.content) if isinstance(self.content, bytes) else 0
 
+    def split_off(self, num_bytes: int) -> "Packet":
+        """Take that many bytes from its beginning, as a packet of their own."""
+        assert isinstance(self.content, bytes)
+        head, self.content = self.content[:num_bytes], self.content[num_bytes:]
+        return replace(self, content=head)
+
 
 class Lane:
     """One way of one connection.
@@ -75,7 +82,7 @@ class Lane:
         self._queue_bytes = profile.queue_bytes
         self._window_bytes = profile.window_bytes
         # Where neither bits nor losses are counted, what came together may stay together.
-        is_cut = self._bytes_per_s != float("inf") or profile.loss_rate > 0
+        is_cut = self._bytes_per_s < math.inf or profile.loss_rate > 0
         self._packet_bytes = PACKET_BYTES if is_cut else profile.queue_bytes
         self._free_s = profile.opens_s(direction)  # when the bottleneck is free
         self._waiting: deque[Packet] = deque()  # before the bottleneck, or passing it
@@ -125,11 +132,22 @@ class Lane:
         """Send the end, which is not lost; nothing may be offered after it."""
         self._send(ending, now_s, 0.0)
 
-    def take(self, now_s: float) -> list[Packet]:
-        """What has arrived and was not taken yet, in order."""
-        taken = []
-        while self._held and self._held[0].ready_s <= now_s:
-            packet = self._held.popleft()
+    def take(self, now_s: float, most_bytes: float = math.inf) -> list[Packet]:
+        """What has arrived and was not taken yet, in order; a packet may be split.
+
+        Args:
+            now_s: the time.
+            most_bytes: how many bytes to take at most; the end comes only after all of them.
+        """
+        self._pass_bottleneck(now_s)  # a packet counts with all its bytes there
+        taken: list[Packet] = []
+        while self._held and self._held[0].ready_s <= now_s and most_bytes > 0:
+            packet = self._held[0]
+            if packet.num_bytes > most_bytes:
+                packet = packet.split_off(int(most_bytes))
+            else:
+                self._held.popleft()
+            most_bytes -= packet.num_bytes
             self._num_held_bytes -= packet.num_bytes
             taken.append(packet)
         return taken

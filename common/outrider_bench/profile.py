@@ -92,6 +92,12 @@ class LinkProfile:
         return ", ".join(parts)
 
 
+def _require(what: str, value: float, least: float, most: float, unit: str = "") -> None:
+    if not least <= value <= most:  # also where it is NaN
+        bounds = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        raise ConfigError(f"{what} is {value:g}{unit}; set it {bounds}{unit}.")
+
+
 PROFILES: Final[Mapping[str, LinkProfile]] = {
     "none": LinkProfile(),
     "lan": LinkProfile(0.0005, 0.0001, 1e9, 1e9),
@@ -126,9 +132,3 @@ def named_profile(name: str) -> LinkProfile:
             "the link itself."
         )
     return PROFILES[name]
-
-
-def _require(what: str, value: float, least: float, most: float, unit: str = "") -> None:
-    if not least <= value <= most:  # also where it is NaN
-        bounds = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-        raise ConfigError(f"{what} is {value:g}{unit}; set it {bounds}{unit}.")

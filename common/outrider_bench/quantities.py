@@ -67,6 +67,15 @@ def share(name: str, text: str) -> float:
     return _read(name, text, _SHARE, "a share, as a number or in percent", "1%")
 
 
+def number(name: str, text: str) -> float:
+    """Read a plain number.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    return _read(name, text, {"": 1.0}, "a number that is not negative", "3")
+
+
 def duration(seconds_: float) -> str:
     """A time as text."""
     return f"{seconds_ * 1e3:.6g} ms" if seconds_ < 1 else f"{seconds_:.6g} s"
