@@ -70,9 +70,7 @@ class LinkConnection:
     def inject(self, fault: Fault) -> None:
         """Let a fault happen at its moment; at once if that is past."""
         if fault.at_s is not None:
-            self._timers.append(
-                self._loop.call_at(self._opened_s + fault.at_s, self.suffer, fault)
-            )
+            self._timers.append(self._loop.call_at(self._opened_s + fault.at_s, self.suffer, fault))
         else:
             assert fault.way is not None
             assert fault.after_bytes is not None
@@ -298,9 +296,7 @@ class End(asyncio.BufferedProtocol):
     incoming: Way
     """Where bytes for it come from."""
 
-    def __init__(
-        self, on_ended: Callable[["End"], None], on_open: Callable[[], None]
-    ) -> None:
+    def __init__(self, on_ended: Callable[["End"], None], on_open: Callable[[], None]) -> None:
         self._on_ended = on_ended
         self._on_open = on_open
         self._transport: asyncio.Transport | None = None

@@ -114,7 +114,7 @@ def test_all_bytes_arrive_in_order_and_none_before_half_a_round_trip(
 ) -> None:
     arrived = sent_over(a_lane(profile, seed), pattern)
     assert len(arrived) == sum(num_bytes for _, num_bytes in pattern)
-    assert all(a.arrived_s <= b.arrived_s for a, b in zip(arrived, arrived[1:], strict=False))
+    assert all(a.arrived_s <= b.arrived_s for a, b in itertools.pairwise(arrived))
     opened_s = profile.opens_s(UP)
     for byte in arrived:
         assert byte.arrived_s >= max(byte.sent_s, opened_s) + profile.rtt_s / 2 - SLACK_S
@@ -173,12 +173,12 @@ def test_the_same_seed_gives_the_same_times(
     assert sent_over(a_lane(profile, seed), pattern) == sent_over(a_lane(profile, seed), pattern)
 
 
-@pytest.mark.parametrize("other", [{"seed": 2}, {"connection": 2}])
-def test_another_seed_or_connection_gives_other_times(other: dict[str, int]) -> None:
+@pytest.mark.parametrize(("seed", "connection"), [(2, 1), (1, 2)])
+def test_another_seed_or_connection_gives_other_times(seed: int, connection: int) -> None:
     profile = LinkProfile(rtt_s=0.1, jitter_s=0.02)
     pattern = [(0.05, 100)] * 10
-    one = sent_over(a_lane(profile, **{"seed": 1, "connection": 1}), pattern)
-    assert one != sent_over(a_lane(profile, **{"seed": 1, "connection": 1} | other), pattern)
+    one = sent_over(a_lane(profile, 1, 1), pattern)
+    assert one != sent_over(a_lane(profile, seed, connection), pattern)
 
 
 @settings(deadline=None)

@@ -82,13 +82,12 @@ def test_every_named_link_is_told_apart_in_words() -> None:
     words = [str(named_profile(name)) for name in PROFILES]
     assert len(set(words)) == len(words)
     assert str(named_profile("4g")) == (
-        "round trip 70 ms, jitter 20 ms, up 12 Mbit/s, down 12 Mbit/s, "
-        "loss 0.005 in bursts of 3"
+        "round trip 70 ms, jitter 20 ms, up 12 Mbit/s, down 12 Mbit/s, loss 0.005 in bursts of 3"
     )
 
 
 def test_an_unknown_link_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ConfigError, match="'6g'.*fibre.*4g"):
+    with pytest.raises(ConfigError, match=r"'6g'.*fibre.*4g"):
         named_profile("6g")
 
 

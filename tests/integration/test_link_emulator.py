@@ -1,4 +1,4 @@
-"""Whole generations over an emulated link: edge, gRPC, link and verifier, with a synthetic target."""
+"""Whole generations over an emulated link, on the real gRPC stack, with a synthetic target."""
 
 import sys
 from collections.abc import Iterator
@@ -101,6 +101,6 @@ async def test_a_link_that_breaks_in_the_middle_is_one_sentence(
     verifier: str, fault: Fault
 ) -> None:
     async with LinkEmulator(NOTHING, verifier, faults=[fault]) as link:
-        with pytest.raises(UnavailableError, match="No verifier answers|in the middle of"):
+        with pytest.raises(UnavailableError, match=r"No verifier answers|in the middle of"):
             await generate(link.address)
     assert (await generate(verifier)).tokens == expected()  # the verifier has not suffered
