@@ -241,7 +241,7 @@ class Way:
         return self._moments[0][0] - self._stats.num_bytes if self._moments else math.inf
 
     def _write(self, packets: Iterable[Packet]) -> None:
-        data = []
+        data: list[bytes] = []
         now_s = self._link_now_s()
         for packet in packets:
             self._due_s = max(self._due_s, packet.ready_s)

@@ -1,4 +1,4 @@
-"""Benchmark of the link emulator: what it adds to a round trip, what it lets through, how exact it is.
+"""Benchmark of the link emulator: what it adds, what it lets through, and how exact it is.
 
 An echo and the links in front of it run in processes of their own, as they do when they are used.
 The ways of a table take turns, so that all meet the same state of the machine. Prints tables: see
@@ -13,7 +13,7 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from multiprocessing.connection import Connection
@@ -178,7 +178,9 @@ def share_of_rate(address: str, bits_per_s: float, num_bytes: int) -> list[float
     return [num_bytes * 8 / seconds / bits_per_s for seconds in bulk_s(address, num_bytes)]
 
 
-def measured(ways: dict[str, Callable[[], list[float]]], num_rounds: int) -> dict[str, list[float]]:
+def measured(
+    ways: Mapping[str, Callable[[], list[float]]], num_rounds: int
+) -> dict[str, list[float]]:
     """The values of all rounds of each way; the first round warms up and does not count."""
     outcomes = by_label(list(interleaved(ways, num_rounds + 1)))
     return {label: list(chain(*rounds[1:])) for label, rounds in outcomes.items()}
