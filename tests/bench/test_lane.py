@@ -69,6 +69,7 @@ class Sender:
                 self.step()
                 continue
             self.lane.offer(self._numbered(piece), self.now_s)
+            self._take()
             self.sent_s += [self.now_s] * piece
             self.num_sent += piece
             num_bytes -= piece
@@ -83,6 +84,9 @@ class Sender:
         next_s = self.lane.next_s(self.now_s)
         assert next_s is not None, "the lane is full and nothing will ever leave it"
         self.now_s = max(self.now_s, next_s)
+        self._take()
+
+    def _take(self) -> None:
         for packet in self.lane.take(self.now_s):
             if isinstance(packet.content, bytes):
                 self.arrived.append((packet.content, self.now_s))
@@ -251,3 +255,19 @@ def test_a_lost_packet_is_sent_again_at_once_when_three_later_ones_have_arrived(
 
 def test_packets_that_are_lost_themselves_acknowledge_nothing() -> None:
     assert arrivals({0, 1}, 5, apart_s=0.01)[0] == pytest.approx(0.04 + 0.05 + LOSSY.rtt_s)
+
+
+def test_nothing_is_there_while_a_lost_packet_before_it_is_awaited() -> None:
+    lane = Lane(LOSSY, UP, Scripted({0}))
+    lane.offer(b"lost", OPEN_S)
+    lane.offer(b"held back", OPEN_S + 0.01)
+    assert lane.take(OPEN_S + 0.2) == []
+    assert [packet.content for packet in lane.take(OPEN_S + 0.4)] == [b"lost", b"held back"]
+
+
+def test_a_packet_that_is_split_leaves_no_trace_in_the_queue() -> None:
+    lane = a_lane(LinkProfile(up_bits_per_s=1e6, queue_bytes=2000))
+    lane.offer(bytes(1000), 0.0)
+    assert sum(packet.num_bytes for packet in lane.take(1.0, 400)) == 400
+    assert lane.num_waiting_bytes(1.0) == 0
+    assert lane.room(1.0) == 2000
