@@ -20,6 +20,9 @@ from outrider_common.errors import ConfigError, PortInUseError
 LOOPBACK: Final = "127.0.0.1:0"
 CONNECT_TIMEOUT_S: Final = 10.0
 
+_TURNS_TO_ACCEPT: Final = 3
+"""Turns of the event loop from an accepted socket to its protocol's `connection_made`."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -92,7 +95,7 @@ class LinkEmulator:
     ) -> None:
         """Listen no more, and reset all connections."""
         assert self._server is not None
-        self._server.close()
+        await self._stop_accepting(self._server)
         connecting = list(self._connecting.values())
         self.reset_all()
         await asyncio.gather(*connecting, return_exceptions=True)
@@ -157,6 +160,14 @@ class LinkEmulator:
         """Reset all connections."""
         for connection in list(self._connections.values()):
             connection.reset()
+
+    async def _stop_accepting(self, server: asyncio.Server) -> None:
+        """Close the server when those that it is about to accept are connections."""
+        for listening in server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
+        server.close()
 
     def _accept(self) -> asyncio.BaseProtocol:
         """The protocol of the socket that was accepted."""

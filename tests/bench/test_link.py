@@ -251,6 +251,22 @@ async def test_leaving_the_emulator_resets_what_is_connected() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("num_turns", range(6))
+async def test_who_is_being_accepted_while_the_emulator_leaves_is_not_kept_waiting(
+    num_turns: int,
+) -> None:
+    async with served(echo) as target:
+        async with LinkEmulator(NOTHING, target) as link:
+            host, port = link.address.split(":")
+            channel = socket.create_connection((host, int(port)))
+            for _ in range(num_turns):  # of the event loop, one of which accepts it
+                await asyncio.sleep(0)
+        with channel, contextlib.suppress(ConnectionResetError):
+            channel.setblocking(False)
+            async with asyncio.timeout(10):
+                assert await asyncio.get_running_loop().sock_recv(channel, 1) == b""
+
+
 async def test_a_port_that_is_taken_is_one_sentence() -> None:
     async with served(echo) as taken:
         with pytest.raises(PortInUseError, match=taken):
