@@ -235,7 +235,7 @@ class End(asyncio.BufferedProtocol):
 
     def resume_reading(self) -> None:
         """Read on."""
-        if self._transport is not None and not self._has_ended:
+        if self._transport is not None:
             self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:

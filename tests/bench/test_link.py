@@ -361,6 +361,17 @@ async def test_one_can_wait_for_a_connection_before_it_is_there() -> None:
                 await link.connection(1)
 
 
+async def test_a_sender_that_waits_for_room_goes_on_after_a_cut() -> None:
+    async with both_sides() as (link, (_, writer), (far_reader, _)):
+        link.freeze()
+        writer.write(bytes(50_000_000))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(writer.drain(), 0.5)
+        (await link.connection(1)).cut(Direction.UP)
+        assert await far_reader.read(-1) == b""
+        await asyncio.wait_for(writer.drain(), 30)
+
+
 # Faults at moments of their own.
 
 
