@@ -433,6 +433,19 @@ async def test_a_fault_can_be_added_to_a_connection_that_is_there() -> None:
         assert await reader.read(-1) == b"678"
 
 
+async def test_a_fault_that_is_added_leaves_other_connections_alone() -> None:
+    async with (
+        echoed(NOTHING) as (link, (first, _)),
+        connected(link.address) as (reader, writer),
+    ):
+        await link.connection(2)
+        link.inject(Fault(FaultKind.RESET, at_s=0, connection=1))
+        with pytest.raises(ConnectionResetError):
+            await first.read(1)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+
+
 # What is counted.
 
 
