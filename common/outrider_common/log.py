@@ -13,6 +13,7 @@ from outrider_common.config import LogFormat, LogLevel
 
 OUR_LOGGERS: Final = (
     "outrider",
+    "outrider_bench",
     "outrider_common",
     "outrider_models",
     "outrider_edge",

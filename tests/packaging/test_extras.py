@@ -67,7 +67,9 @@ def test_a_verifier_works_without_onnx_runtime(cloud_only_env: Path) -> None:
     assert "outrider_cloud.cli" in found["imported"]
 
 
-@pytest.mark.parametrize("package", ["outrider_common", "outrider_models", "outrider"])
+@pytest.mark.parametrize(
+    "package", ["outrider_bench", "outrider_common", "outrider_models", "outrider"]
+)
 def test_what_both_roles_share_can_be_imported_with_either_extra(
     edge_only_env: Path, cloud_only_env: Path, package: str
 ) -> None:
@@ -115,6 +117,7 @@ def test_the_wheel_holds_every_package_typed_and_licensed(wheel: Path) -> None:
     packages = {name.partition("/")[0] for name in names if name.endswith("/py.typed")}
     assert packages == {
         "outrider",
+        "outrider_bench",
         "outrider_common",
         "outrider_models",
         "outrider_edge",

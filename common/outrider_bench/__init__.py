@@ -1,0 +1,1 @@
+"""What Outrider is measured with. So far: a link emulator."""

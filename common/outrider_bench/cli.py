@@ -1,0 +1,129 @@
+"""`outrider bench`: what Outrider is measured with."""
+
+import asyncio
+import signal
+from dataclasses import replace
+from typing import Any, Final
+
+import click
+
+from outrider_bench import quantities
+from outrider_bench.faults import Fault
+from outrider_bench.link import LOOPBACK, LinkEmulator
+from outrider_bench.link_stats import LinkStats, WayStats
+from outrider_bench.precise_loop import precise_event_loop
+from outrider_bench.profile import PROFILES, LinkProfile, named_profile
+from outrider_common.cli_options import settings_options
+from outrider_common.config_loading import LoadedSettings
+
+_READERS: Final = {
+    "rtt": ("rtt_s", quantities.seconds),
+    "jitter": ("jitter_s", quantities.seconds),
+    "up": ("up_bits_per_s", quantities.bits_per_s),
+    "down": ("down_bits_per_s", quantities.bits_per_s),
+    "loss": ("loss_rate", quantities.share),
+    "loss_burst": ("loss_burst", quantities.number),
+    "queue": ("queue_bytes", quantities.num_bytes),
+    "window": ("window_bytes", quantities.num_bytes),
+}
+"""For each option of a link its field, and how its value is read."""
+
+
+@click.group(name="bench")
+def bench() -> None:
+    """Measure: emulate links between edge and verifier."""
+
+
+@bench.command()
+@click.option("--target", required=True, metavar="HOST:PORT", help="Relay connections to this.")
+@click.option("--listen", default=LOOPBACK, show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--profile",
+    default="none",
+    show_default=True,
+    metavar="NAME",
+    help=f"Begin with a named link, one of {', '.join(PROFILES)}; the options below change it.",
+)
+@click.option("--rtt", metavar="TIME", help="Round trip, such as 100ms; half of it each way.")
+@click.option("--jitter", metavar="TIME", help="What a round trip takes longer on average.")
+@click.option("--up", metavar="BITS", help="Bandwidth to the target, such as 5Mbit a second.")
+@click.option("--down", metavar="BITS", help="Bandwidth from the target, or 'unlimited'.")
+@click.option("--loss", metavar="SHARE", help="Packets that are lost and sent again, such as 1%.")
+@click.option("--loss-burst", metavar="NUMBER", help="Packets lost in a row, on average.")
+@click.option("--queue", metavar="BYTES", help="Room before the bottleneck, such as 256KiB.")
+@click.option("--window", metavar="BYTES", help="The most under way in each direction.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="FAULT",
+    help="freeze:at=2s,for=500ms; reset:at=10s; cut:way=down,after=1000; "
+    "half-open:way=up,after=200,connection=1. Repeatable.",
+)
+@click.option("--seed", default=0, show_default=True, help="Another one, other jitter and loss.")
+@settings_options()
+def link(
+    target: str,
+    listen: str,
+    profile: str,
+    faults: tuple[str, ...],
+    seed: int,
+    loaded: LoadedSettings,
+    **described: str | None,
+) -> None:
+    """Emulate a link to a target, until interrupted.
+
+    The link's own address is printed when it is ready; the target is reached through that.
+    """
+    emulator = LinkEmulator(
+        described_profile(profile, described),
+        target,
+        listen=listen,
+        seed=seed,
+        faults=[Fault.parse(text) for text in faults],
+    )
+    with asyncio.Runner(loop_factory=precise_event_loop) as runner:
+        stats = runner.run(_run(emulator, target))
+    click.echo(_in_words(stats))
+
+
+def described_profile(name: str, described: dict[str, str | None]) -> LinkProfile:
+    """A named link, changed as the options say.
+
+    Raises:
+        ConfigError: there is none of that name, or a value cannot be used.
+    """
+    changes: dict[str, Any] = {}
+    for option, (field, read) in _READERS.items():
+        text = described.get(option)
+        if text is not None:
+            changes[field] = read(f"--{option.replace('_', '-')}", text)
+    return replace(named_profile(name), **changes)
+
+
+async def _run(emulator: LinkEmulator, target: str) -> LinkStats:
+    """Emulate until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with emulator as running:
+        click.echo(f"Link ready: {running.address} to {target}: {running.profile}")
+        await stopped.wait()
+    return emulator.stats
+
+
+def _in_words(stats: LinkStats) -> str:
+    return (
+        f"{stats.num_connections} connections; up {_way_in_words(stats.up)}; "
+        f"down {_way_in_words(stats.down)}"
+    )
+
+
+def _way_in_words(stats: WayStats) -> str:
+    if stats.mean_delay_s is None or stats.mean_lateness_s is None:
+        return "nothing"
+    return (
+        f"{stats.num_bytes} bytes in {stats.num_packets} packets, {stats.num_lost} of them lost, "
+        f"{quantities.duration(stats.mean_delay_s)} on average, "
+        f"{quantities.duration(stats.mean_lateness_s)} of that late"
+    )
