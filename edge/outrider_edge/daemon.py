@@ -29,7 +29,7 @@ from outrider_models.store import ModelStore
 _logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S: Final = 0.5
-LAST_RETRY_S: Final = 15.0
+LAST_RETRY_S: Final = 5.0
 """How long the daemon waits before it tries again to reach the verifier, at first and at most."""
 
 KEEP_ALIVE_S: Final = 75

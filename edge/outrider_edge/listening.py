@@ -62,6 +62,7 @@ def _tcp_socket(settings: DaemonSettings) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _give_up_stuck_clients(bound, settings.client_timeout_s)
         bound.bind(address)
+        bound.listen()
     except OSError:
         bound.close()
         raise PortInUseError(
@@ -95,6 +96,7 @@ def _unix_socket(path: Path) -> Iterator[socket.socket]:
     previous = os.umask(_OWNER_ONLY)
     try:
         bound.bind(str(path))
+        bound.listen()
     except OSError as error:
         bound.close()
         raise ConfigError(

@@ -299,7 +299,14 @@ def p_value(counts: Counter[tuple[int, ...]]) -> float:
         lambda task: GarbageProposer(task, seed=task.sampling.seed),
         lambda task: NoneProposer(),
     ],
-    ids=["two draws", "one draw", "as many as the product", "guesses that were not drawn", "garbage", "none"],
+    ids=[
+        "two draws",
+        "one draw",
+        "as many as the product",
+        "guesses that were not drawn",
+        "garbage",
+        "none",
+    ],
 )
 def test_the_text_has_the_targets_distribution(make: Callable[[DraftingTask], Proposer]) -> None:
     assert p_value(decode(make).counts) > P_LIMIT
