@@ -2,13 +2,15 @@
 
 import contextlib
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from fake_link import an_info
 from fake_runtime import a_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types import completion_create_params as completion_params
+from openai.types.chat import completion_create_params as chat_params
 from test_json_fields import json_values
 
 from outrider_common.acceptance import AcceptanceMode
@@ -200,6 +202,24 @@ def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
     error = refusal(chat, **{name: None})
     assert error.param == name
     assert error.code == "unknown_parameter"
+
+
+LABELS = {"user", "metadata", "safety_identifier", "prompt_cache_key"}
+
+
+@pytest.mark.parametrize(
+    ("parse", "parameters"),
+    [
+        (chat, chat_params.CompletionCreateParamsNonStreaming),
+        (completion, completion_params.CompletionCreateParamsNonStreaming),
+    ],
+)
+def test_no_parameter_of_the_official_client_is_passed_over_in_silence(
+    parse: Any, parameters: Any
+) -> None:
+    names = set(get_type_hints(parameters))
+    for name in names - LABELS:
+        assert refusal(parse, **{name: {"odd": "value"}}).param == name
 
 
 @pytest.mark.parametrize("missing", ["model", "messages"])

@@ -171,7 +171,7 @@ def test_metrics_health_and_readiness_are_served(
     before = figure(daemon, "vllm:generation_tokens_total")
     client.chat.completions.create(model=model, messages=MESSAGES, max_tokens=5)
     assert figure(daemon, "vllm:generation_tokens_total") == before + 5
-    assert figure(daemon, "outrider_edge_estimated_round_trip_seconds") > 0
+    assert figure(daemon, "outrider_edge_estimated_pass_seconds") > 0
     assert httpx2.get(f"{daemon.url}/health").json() == {"status": "ok"}
     assert httpx2.get(f"{daemon.url}/ready").json()["model"] == model
 
@@ -303,7 +303,7 @@ def test_the_curl_of_the_readme_is_answered(daemon: RunningDaemon, model: str) -
     (line,) = [
         line for line in code_of_readme("console", "$ curl").splitlines() if "$ curl" in line
     ]
-    _, _, url, flag, body = shlex.split(line)
+    _, _, _, url, flag, body = shlex.split(line)
     assert flag == "-d"
     response = httpx2.post(
         url.replace("http://127.0.0.1:7412", daemon.url),

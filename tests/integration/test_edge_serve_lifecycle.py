@@ -19,6 +19,8 @@ from daemons import RunningDaemon, running_daemon
 pytestmark = pytest.mark.slow
 
 STORY: Any = [{"role": "user", "content": "Write a long story about a lighthouse keeper."}]
+OUTRIDER = (sys.executable, "-m", "outrider")
+SERVE = (*OUTRIDER, "edge", "serve", "--port", "0")
 QUICK = ("--proposers", "retrieval")
 """Nothing to load."""
 
@@ -27,8 +29,7 @@ QUICK = ("--proposers", "retrieval")
 def mortal_verifier(port: int, model: Path) -> Iterator["subprocess.Popen[str]"]:
     """A verifier that may be killed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "outrider", "verifier", "serve", "--port", str(port)]
-        + ["--model", str(model)],
+        [*OUTRIDER, "verifier", "serve", "--port", str(port), "--model", str(model)],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -147,7 +148,7 @@ def test_what_cannot_be_served_is_one_sentence(
     options: tuple[str, str], fault: str, status: int
 ) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "outrider", "edge", "serve", "--port", "0", *options],
+        [*SERVE, *options],
         capture_output=True,
         text=True,
         check=False,
@@ -160,17 +161,16 @@ def test_what_cannot_be_served_is_one_sentence(
 
 
 def test_a_verifier_with_another_tokenizer_ends_the_daemon(int8_bundle_dir: Path) -> None:
-    command = [sys.executable, "-m", "outrider"]
+    bundle = str(int8_bundle_dir)
     with subprocess.Popen(
-        [*command, "verifier", "serve", "--port", "0", "--model", "synthetic:c0=1ms"],
+        [*OUTRIDER, "verifier", "serve", "--port", "0", "--model", "synthetic:c0=1ms"],
         stdout=subprocess.PIPE,
         text=True,
     ) as verifier:
         assert verifier.stdout is not None
         address = verifier.stdout.readline().rpartition(" ")[2].strip()
         result = subprocess.run(
-            [*command, "edge", "serve", "--port", "0", "--verifier", address]
-            + ["--bundle", str(int8_bundle_dir)],
+            [*SERVE, "--verifier", address, "--bundle", bundle],
             capture_output=True,
             text=True,
             check=False,
