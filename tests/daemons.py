@@ -55,8 +55,8 @@ def running_daemon(verifier: str, bundle: Path, *options: str) -> Iterator[Runni
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         listening = LISTENING.match(process.stdout.readline())
         assert listening is not None, "the daemon did not start"
         yield RunningDaemon(process, listening.group(1))

@@ -62,7 +62,7 @@ def test_what_a_request_does_not_say_comes_from_the_settings() -> None:
 
 @pytest.mark.parametrize("parse", [chat, completion])
 def test_every_sampling_parameter_is_taken(parse: Any) -> None:
-    sampling = {
+    sampling: dict[str, Any] = {
         "temperature": 0.25,
         "top_k": 3,
         "top_p": 0.5,
