@@ -72,7 +72,8 @@ class GenerationEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         timeout_s = self.serving.settings.client_timeout_s
-        exchange = Exchange(scope, receive, send, client_timeout_s=timeout_s)
+        request_id = f"{self.id_prefix}-{secrets.token_hex(12)}"
+        exchange = Exchange(scope, receive, send, request_id=request_id, client_timeout_s=timeout_s)
         began = time.perf_counter()
         outcome = CLIENT_GONE
         try:
@@ -81,8 +82,17 @@ class GenerationEndpoint:
             pass
         finally:
             self.serving.metrics.requests.labels(self.route, outcome).inc()
-            seconds = round(time.perf_counter() - began, 4)
-            log.event(_logger, "request_ended", route=self.route, outcome=outcome, seconds=seconds)
+            self._log_end(request_id, outcome, time.perf_counter() - began)
+
+    def _log_end(self, request_id: str, outcome: str, seconds: float) -> None:
+        log.event(
+            _logger,
+            "request_ended",
+            request_id=request_id,
+            route=self.route,
+            outcome=outcome,
+            seconds=round(seconds, 4),
+        )
 
     async def _outcome(self, exchange: Exchange, began: float) -> str:
         try:
@@ -109,33 +119,31 @@ class GenerationEndpoint:
             generations = await asyncio.to_thread(
                 request.generations, runtime.tokenizer, runtime.info
             )
+            self.serving.require_runtime()  # the daemon may have begun to stop meanwhile
+            form = self._form(exchange, runtime, generations[0])
+            num_prompt_tokens = _num_prompt_tokens(request, generations)
+            self.serving.metrics.prompted(form.model, num_prompt_tokens)
             async with ChoiceStream(runtime, generations) as stream:
+                conversation = Conversation(
+                    self.serving, stream, form, num_prompt_tokens, len(generations), began
+                )
                 with self.serving.tracked(stream):
-                    conversation = self._conversation(request, runtime, generations, stream, began)
-                    await (
-                        conversation.stream(exchange, include_usage=request.include_usage)
-                        if request.stream
-                        else conversation.whole(exchange)
-                    )
+                    await conversation.go_on(exchange, request)
 
-    def _conversation(
-        self,
-        request: ApiRequest,
-        runtime: ServingRuntime,
-        generations: Sequence[GenerationRequest],
-        stream: ChoiceStream,
-        began: float,
-    ) -> "Conversation":
-        prompts = generations[:: request.num_choices]
-        num_prompt_tokens = sum(len(generation.prompt) for generation in prompts)
-        self.serving.metrics.prompted(runtime.info.model, num_prompt_tokens)
-        form = self.form(
-            answer_id=f"{self.id_prefix}-{secrets.token_hex(12)}",
+    def _form(
+        self, exchange: Exchange, runtime: ServingRuntime, first: GenerationRequest
+    ) -> AnswerForm:
+        return self.form(
+            answer_id=exchange.request_id,
             created=int(time.time()),
             model=runtime.info.model,
-            seed=generations[0].sampling.seed,
+            seed=first.sampling.seed,
         )
-        return Conversation(self.serving, stream, form, num_prompt_tokens, len(generations), began)
+
+
+def _num_prompt_tokens(request: ApiRequest, generations: Sequence[GenerationRequest]) -> int:
+    """Each prompt counts once, however often it is answered."""
+    return sum(len(generation.prompt) for generation in generations[:: request.num_choices])
 
 
 @dataclass(slots=True)
@@ -159,6 +167,13 @@ class Conversation:
     began: float
     _results: dict[int, GenerationResult] = field(init=False, default_factory=dict)
     _begun: set[int] = field(init=False, default_factory=set)
+
+    async def go_on(self, exchange: Exchange, request: ApiRequest) -> None:
+        """Send the answer in the way that was asked for."""
+        if request.stream:
+            await self.stream(exchange, include_usage=request.include_usage)
+        else:
+            await self.whole(exchange)
 
     async def whole(self, exchange: Exchange) -> None:
         """Send the answer in one piece, when it is complete."""

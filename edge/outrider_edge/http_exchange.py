@@ -45,18 +45,31 @@ class Exchange:
         scope: of ASGI.
         receive: of ASGI.
         send: of ASGI.
+        request_id: a name for it; the response carries it as `x-request-id`.
         client_timeout_s: how long the client may take for its request, and for each part of the
             response.
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, client_timeout_s: float
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        request_id: str,
+        client_timeout_s: float,
     ) -> None:
         self._headers = Headers(scope=scope)
         self._receive = receive
         self._send = send
+        self._request_id = request_id
         self._client_timeout_s = client_timeout_s
         self._status: int | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The name of this request."""
+        return self._request_id
 
     @property
     def status(self) -> int | None:
@@ -130,7 +143,8 @@ class Exchange:
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         """Send the status and the headers."""
         self._status = status
-        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        named = {**headers, "x-request-id": self._request_id}
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in named.items()]
         await self._say({"type": "http.response.start", "status": status, "headers": raw})
 
     async def more(self, body: bytes) -> None:
@@ -158,5 +172,5 @@ class Exchange:
         try:
             async with asyncio.timeout(self._client_timeout_s):
                 await self._send(message)
-        except (TimeoutError, OSError):
+        except OSError:  # a TimeoutError is one
             raise ClientGoneError from None

@@ -77,9 +77,9 @@ class FakeRuntime:
         return GenerationResult(text, reason, tuple(records), a_result_stats(records))
 
 
-def a_record(position: int, character: str) -> TokenRecord:
+def a_record(position: int, character: str, text: str = "") -> TokenRecord:
     origin = TokenOrigin.DRAFTED if position % 2 else TokenOrigin.HEDGED
-    return TokenRecord(position, ord(character), character, origin, position / 100)
+    return TokenRecord(position, ord(character), text or character, origin, position / 100)
 
 
 def a_result_stats(records: list[TokenRecord]) -> GenerationStats:

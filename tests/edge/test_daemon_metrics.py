@@ -58,9 +58,11 @@ def test_estimates_are_read_when_the_page_is() -> None:
     assert "outrider_edge_estimated_pass_seconds" not in values(metrics)
     estimators.passed(0.03, 0.001)
     estimators.waited(0.04)
+    estimators.decided(False)
     found = values(metrics)
     assert found["outrider_edge_estimated_pass_seconds"] == 0.03
     assert found["outrider_edge_estimated_hedging_rate_per_second"] == 25
+    assert found["outrider_edge_estimated_acceptance"] == 0
 
 
 def test_every_estimate_has_a_meaning() -> None:

@@ -26,6 +26,7 @@ async def test_a_chat_is_answered() -> None:
         response = await client.post(CHAT, json=HI | {"seed": 5, "temperature": 1})
     answer = response.json()
     assert response.status_code == 200
+    assert response.headers["x-request-id"] == answer["id"]
     assert answer["choices"][0]["message"]["content"] == ANSWER
     assert answer["usage"]["prompt_tokens"] == len("<user>Hi")
     assert answer["outrider"]["seed"] == runtime.requests[0].sampling.seed == 5
@@ -134,6 +135,21 @@ async def test_a_body_that_is_too_large_is_not_read(is_announced: bool) -> None:
     assert "--max-body-bytes" in error_of(response)["message"]
 
 
+async def test_a_body_that_says_that_it_is_too_large_is_not_even_begun() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-length", b"10000000000")]
+    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers}
+    await build_app(a_serving(FakeRuntime()))(scope, receive, send)
+    assert sent[0]["status"] == 413
+
+
 async def test_a_body_that_never_ends_is_given_up() -> None:
     async def one_part() -> AsyncIterator[bytes]:
         yield b"{"
@@ -179,6 +195,7 @@ async def test_what_fails_before_the_first_token_has_a_status(
     async with a_client(a_serving(FakeRuntime(error=error))) as client:
         response = await client.post(CHAT, json=body)
     assert response.status_code == status
+    assert response.headers["x-request-id"].startswith("chatcmpl-")
     assert "secret" not in response.text
     if status == 429:
         assert response.headers["retry-after"] == "3"
