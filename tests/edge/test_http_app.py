@@ -63,6 +63,14 @@ async def test_choices_have_seeds_of_their_own_and_come_side_by_side() -> None:
     assert [request.sampling.seed for request in runtime.requests] == [8, 9, 10]
 
 
+async def test_a_prompt_counts_once_however_often_it_is_answered() -> None:
+    serving = a_serving(FakeRuntime())
+    async with a_client(serving) as client:
+        answer = (await client.post(CHAT, json=HI | {"n": 3})).json()
+    assert answer["usage"]["prompt_tokens"] == len("<user>Hi")
+    assert answer["usage"]["completion_tokens"] == 3 * len(ANSWER)
+
+
 async def test_a_request_without_a_seed_gets_a_fresh_one() -> None:
     runtime = FakeRuntime()
     async with a_client(a_serving(runtime)) as client:
@@ -277,6 +285,21 @@ async def test_a_daemon_that_stops_takes_no_more_and_ends_what_runs() -> None:
     last = events_of(running.result().text)[-1]
     assert "stopped in the middle" in last["error"]["message"]
     assert runtime.num_running == 0
+
+
+async def test_a_request_that_is_still_being_read_when_the_daemon_stops_is_not_begun() -> None:
+    runtime = FakeRuntime()
+    serving = a_serving(runtime)
+
+    def encode_chat(_messages: object) -> list[int]:
+        serving.is_stopping = True
+        return [1]
+
+    runtime.tokenizer.encode_chat = encode_chat  # type: ignore[method-assign, assignment]
+    async with a_client(serving) as client:
+        response = await client.post(CHAT, json=HI)
+    assert response.status_code == 503
+    assert runtime.requests == []
 
 
 @pytest.mark.parametrize("body", [HI, STREAM])
