@@ -49,7 +49,7 @@ async def serve(settings: Settings, store: ModelStore) -> None:
     bundle = Bundle.load(store.resolve_bundle(settings.edge.bundle))
     serving = Serving(settings.daemon, settings.sampling)
     with listening_sockets(settings.daemon) as sockets:
-        server = _server(serving)
+        server = http_server(serving)
         served = asyncio.Event()
         with ungrouped(), _stopping(serving, server):
             async with asyncio.TaskGroup() as tasks:
@@ -70,7 +70,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(serving: Serving) -> uvicorn.Server:
+def http_server(serving: Serving) -> uvicorn.Server:
+    """An HTTP server over the state of a daemon; it listens on the sockets that it is given."""
     config = uvicorn.Config(
         build_app(serving),
         http="h11",
