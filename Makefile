@@ -36,7 +36,7 @@ check: setup ## Format, lint, types, import rules, wire: nothing is changed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	MYPYPATH=tests/benchmarks $(BIN)/mypy tests/benchmarks
+	MYPYPATH=tests/benchmarks:tests/edge $(BIN)/mypy tests/benchmarks
 	$(BIN)/mypy tools
 	$(BIN)/lint-imports
 	$(BIN)/buf lint

@@ -79,7 +79,7 @@ def section(name: str) -> Iterator[str]:
 
 def row(setting: Setting) -> str:
     """One setting as a row of a table."""
-    default = f"`{as_text(setting.default)}`" if setting.default is not None else "not set"
+    default = f"`{text}`" if (text := as_text(setting.default)) else "not set"
     flag = " / ".join(f"`{name}`" for name in setting.flags)
     if setting.is_switch:
         flag += f" / `--no-{setting.flag[2:]}`"

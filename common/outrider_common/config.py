@@ -25,6 +25,7 @@ OTHER_FLAG: Final = "x-other-flag"
 """The JSON schema key of a second name for a field's command-line option."""
 
 _DEFAULT_PORT: Final = 7411
+_DEFAULT_DAEMON_PORT: Final = 7412
 _DEFAULT_MODEL: Final = "smollm2-135m"
 
 
@@ -307,6 +308,87 @@ class EdgeSettings(Section):
     )
 
 
+class DaemonSettings(Section):
+    """The edge daemon: what `outrider edge serve` offers to programs on this device."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on: one of this machine only, unless allow_remote is set.",
+    )
+    port: int = Field(
+        default=_DEFAULT_DAEMON_PORT,
+        ge=0,
+        le=65535,
+        description="Port to listen on. 0 takes any free one.",
+    )
+    socket: Annotated[Path, AfterValidator(_with_home_spelled_out)] | None = Field(
+        default=None,
+        description=(
+            "A Unix socket to listen on as well, which only this user can open. Not set: none."
+        ),
+        json_schema_extra={ALLOWED: "a path"},
+    )
+    allow_remote: bool = Field(
+        default=False,
+        description=(
+            "Allow a host that other machines can reach. There is no authentication: whoever "
+            "reaches the port may use the model."
+        ),
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Names under which the daemon may be asked, besides localhost, loopback addresses and "
+            "host; '*' allows any. The Host header is checked, so that a web site whose name "
+            "suddenly leads to this machine gets nothing."
+        ),
+        json_schema_extra={ALLOWED: "a list of host names without ports, or '*'"},
+    )
+    allowed_origins: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://[^/]+$")], ...] = (
+        Field(
+            default=(),
+            description=(
+                "Web pages, besides the daemon's own, that may use the API from a browser; each as "
+                "its origin, such as http://localhost:3000."
+            ),
+            json_schema_extra={ALLOWED: "a list of origins of the form scheme://host:port"},
+        )
+    )
+    max_concurrent_requests: int = Field(
+        default=16,
+        ge=1,
+        le=65536,
+        description=(
+            "Answers that are generated at the same time, each choice of n counted; further "
+            "requests are told to come again (status 429)."
+        ),
+    )
+    max_body_bytes: int = Field(
+        default=4 * 1024 * 1024,
+        ge=1024,
+        le=1024 * 1024 * 1024,
+        description="The largest request, in bytes, that is read.",
+    )
+    client_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description=(
+            "Seconds that a client may take to send its request, or to take what was sent to it, "
+            "before it is given up."
+        ),
+    )
+    stop_grace_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds that running answers may go on after SIGTERM.",
+    )
+
+
 class SamplingSettings(Section):
     """Sampling: how tokens are chosen where a request does not say."""
 
@@ -429,6 +511,7 @@ class Settings(BaseModel):
 
     verifier: VerifierSettings = VerifierSettings()
     edge: EdgeSettings = EdgeSettings()
+    daemon: DaemonSettings = DaemonSettings()
     sampling: SamplingSettings = SamplingSettings()
     models: ModelSettings = ModelSettings()
     log: LogSettings = LogSettings()

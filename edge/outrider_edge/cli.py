@@ -1,4 +1,4 @@
-"""`outrider edge`: run a generation, drafted here and verified in the cloud."""
+"""`outrider edge`: run one generation, or serve many; drafted here, verified in the cloud."""
 
 import asyncio
 import json
@@ -16,7 +16,13 @@ from outrider_common.acceptance import (
     TypicalThresholds,
 )
 from outrider_common.cli_options import settings_options
-from outrider_common.config import EdgeSettings, ModelSettings, SamplingSettings, Settings
+from outrider_common.config import (
+    DaemonSettings,
+    EdgeSettings,
+    ModelSettings,
+    SamplingSettings,
+    Settings,
+)
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import InvalidPromptError
 from outrider_common.records import TokenRecord
@@ -73,6 +79,18 @@ def run(
             Console().print(whose_text(result.acceptance_mode), soft_wrap=True)
     if record is not None:
         record.write_text(result_as_json(result) + "\n", encoding="utf-8")
+
+
+@edge.command()
+@settings_options(DaemonSettings, EdgeSettings, SamplingSettings, ModelSettings)
+def serve(loaded: LoadedSettings) -> None:
+    """Serve an OpenAI-compatible API on this machine until interrupted."""
+    from outrider_edge.daemon import serve as run_daemon  # the model runtime takes a while
+    from outrider_models.store import ModelStore, default_root
+
+    settings = loaded.settings
+    store = ModelStore(settings.models.cache_dir or default_root())
+    asyncio.run(run_daemon(settings, store))
 
 
 class _Shape:

@@ -39,6 +39,8 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", 1 << 20),
+    # A daemon outlives verifiers: gRPC's own two minutes are long when one has come back.
+    ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 
 

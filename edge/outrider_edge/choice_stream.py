@@ -1,0 +1,176 @@
+"""The generations of one request, side by side, and what they say as it comes.
+
+Knows nothing of HTTP. Leaving the stream ends what still runs, on the verifier, too.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from outrider_common.errors import CapacityError
+from outrider_common.messages import ModelInfo
+from outrider_common.records import TokenRecord
+from outrider_edge.estimators import Estimators
+from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.link import VerifierLink
+from outrider_edge.openai_errors import BadRequestError
+from outrider_edge.tokenizer import EdgeTokenizer
+
+
+class ServingRuntime(Protocol):
+    """What a daemon needs of an `EdgeRuntime`."""
+
+    @property
+    def tokenizer(self) -> EdgeTokenizer:
+        """Text in, text out."""
+        ...
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the verifier said of its model."""
+        ...
+
+    @property
+    def link(self) -> VerifierLink:
+        """The way to the verifier."""
+        ...
+
+    @property
+    def estimators(self) -> Estimators:
+        """The pace of link, verifier and drafter."""
+        ...
+
+    async def generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+        """Answer one request; see `EdgeRuntime.generate`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A choice has one token more."""
+
+    index: int
+    record: TokenRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A choice is complete."""
+
+    index: int
+    result: GenerationResult
+
+
+Event = Written | Finished
+
+
+class Slots:
+    """Room for so many generations at the same time; nobody waits for it."""
+
+    def __init__(self, num_slots: int) -> None:
+        self._num_slots = num_slots
+        self._num_taken = 0
+
+    @property
+    def num_taken(self) -> int:
+        """Generations that run now."""
+        return self._num_taken
+
+    def take(self, num_wanted: int) -> None:
+        """Take room for the generations of one request; `give_back` returns it.
+
+        Raises:
+            BadRequestError: there will never be so much.
+            CapacityError: there is not so much now.
+        """
+        if num_wanted > self._num_slots:
+            raise BadRequestError(
+                f"The request asks for {num_wanted} answers, but at most {self._num_slots} are "
+                "generated at the same time; ask for fewer with n, or in several requests.",
+                "n",
+            )
+        if self._num_taken + num_wanted > self._num_slots:
+            raise CapacityError(
+                f"{self._num_taken} of {self._num_slots} answers are being generated, and this "
+                f"request asks for {num_wanted}; try again."
+            )
+        self._num_taken += num_wanted
+
+    def give_back(self, num_taken: int) -> None:
+        """Return what `take` took."""
+        self._num_taken -= num_taken
+
+
+class ChoiceStream:
+    """Runs generations as tasks, and gathers what they say.
+
+    What waits to be read is bounded by the lengths of the answers: a client that reads slowly finds
+    more in each batch, and holds up nobody.
+
+    Args:
+        runtime: generates.
+        requests: one for each choice.
+    """
+
+    def __init__(self, runtime: ServingRuntime, requests: Sequence[GenerationRequest]) -> None:
+        self._runtime = runtime
+        self._requests = requests
+        self._events: deque[Event] = deque()
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            asyncio.create_task(self._run(i, request), name=f"choice-{i}")
+            for i, request in enumerate(self._requests)
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def events(self) -> list[Event]:
+        """What has happened since the last time; waits until there is something.
+
+        Raises:
+            Exception: what ended one of the choices, after everything that was written before.
+        """
+        await self._news.wait()
+        if not self._events and self._error is not None:
+            raise self._error
+        events = list(self._events)
+        self._events.clear()
+        if self._error is None:
+            self._news.clear()
+        return events
+
+    def abort(self, error: Exception) -> None:
+        """End it: after what has been written comes this error, unless there is one already."""
+        self._error = self._error or error
+        self._news.set()
+
+    async def _run(self, index: int, request: GenerationRequest) -> None:
+        try:
+            result = await self._runtime.generate(
+                request, lambda record: self._say(Written(index, record))
+            )
+        except Exception as error:  # whoever reads the events says it to the client
+            self.abort(error)
+        else:
+            self._say(Finished(index, result))
+
+    def _say(self, event: Event) -> None:
+        if self._error is None:
+            self._events.append(event)
+            self._news.set()

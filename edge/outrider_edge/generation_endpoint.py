@@ -1,0 +1,246 @@
+"""The two endpoints that generate: `/v1/chat/completions` and `/v1/completions`.
+
+Reads a request, runs its generations, and says what they write, whole or piece by piece. Decides
+nothing about parameters (`openai_requests`) and wording (`openai_responses`).
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from outrider_common import log
+from outrider_common.config import SamplingSettings
+from outrider_common.errors import OutriderError
+from outrider_edge.choice_stream import (
+    ChoiceStream,
+    Event,
+    Finished,
+    ServingRuntime,
+    Written,
+)
+from outrider_edge.generation import GenerationRequest, GenerationResult
+from outrider_edge.http_exchange import (
+    EVENT_STREAM_HEADERS,
+    JSON_HEADERS,
+    ClientGoneError,
+    Exchange,
+    encode_event,
+    encode_json,
+)
+from outrider_edge.json_fields import parse_json
+from outrider_edge.openai_errors import error_answer
+from outrider_edge.openai_requests import ApiRequest, FreshSeed
+from outrider_edge.openai_responses import AnswerForm
+from outrider_edge.serving import Serving
+
+_logger = logging.getLogger(__name__)
+
+DONE: Final = b"data: [DONE]\n\n"
+
+CLIENT_GONE: Final = "client_gone"
+BROKEN_OFF: Final = "broken_off"
+
+Parse = Callable[[object, SamplingSettings, FreshSeed], ApiRequest]
+"""Turns the body of a request into what it asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationEndpoint:
+    """One endpoint, as an ASGI application.
+
+    Attributes:
+        route: its path, for logs and figures.
+        id_prefix: how the names of its answers begin.
+        parse: reads its requests.
+        form: words its answers.
+        serving: what all requests share.
+    """
+
+    route: str
+    id_prefix: str
+    parse: Parse
+    form: type[AnswerForm]
+    serving: Serving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        timeout_s = self.serving.settings.client_timeout_s
+        request_id = f"{self.id_prefix}-{secrets.token_hex(12)}"
+        exchange = Exchange(scope, receive, send, request_id=request_id, client_timeout_s=timeout_s)
+        began = time.perf_counter()
+        outcome = CLIENT_GONE
+        try:
+            outcome = await self._outcome(exchange, began)
+        except ClientGoneError:
+            pass
+        finally:
+            self.serving.metrics.requests.labels(self.route, outcome).inc()
+            self._log_end(request_id, outcome, time.perf_counter() - began)
+
+    def _log_end(self, request_id: str, outcome: str, seconds: float) -> None:
+        log.event(
+            _logger,
+            "request_ended",
+            request_id=request_id,
+            route=self.route,
+            outcome=outcome,
+            seconds=round(seconds, 4),
+        )
+
+    async def _outcome(self, exchange: Exchange, began: float) -> str:
+        try:
+            body = await exchange.read(self.serving.settings.max_body_bytes)
+            await exchange.unless_gone(self._answer(exchange, body, began))
+        except ClientGoneError:
+            raise
+        except Exception as error:
+            _log_defect(error)
+            answer = error_answer(error)
+            if exchange.status is None:
+                await exchange.reply_error(answer)
+            else:
+                await exchange.end(encode_event(answer.body))
+                return BROKEN_OFF
+        return str(exchange.status)
+
+    async def _answer(self, exchange: Exchange, body: bytes, began: float) -> None:
+        request = self.parse(parse_json(body), self.serving.sampling, _fresh_seed)
+        runtime = self.serving.require_runtime()
+        request.check_model(runtime.info.model)
+        with self.serving.room(request.num_answers):
+            # Long texts take their time, and other streams shall not wait for them.
+            generations = await asyncio.to_thread(
+                request.generations, runtime.tokenizer, runtime.info
+            )
+            self.serving.require_runtime()  # the daemon may have begun to stop meanwhile
+            form = self._form(exchange, runtime, generations[0])
+            num_prompt_tokens = _num_prompt_tokens(request, generations)
+            self.serving.metrics.prompted(form.model, num_prompt_tokens)
+            async with ChoiceStream(runtime, generations) as stream:
+                conversation = Conversation(
+                    self.serving, stream, form, num_prompt_tokens, len(generations), began
+                )
+                with self.serving.tracked(stream):
+                    await conversation.go_on(exchange, request)
+
+    def _form(
+        self, exchange: Exchange, runtime: ServingRuntime, first: GenerationRequest
+    ) -> AnswerForm:
+        return self.form(
+            answer_id=exchange.request_id,
+            created=int(time.time()),
+            model=runtime.info.model,
+            seed=first.sampling.seed,
+        )
+
+
+def _num_prompt_tokens(request: ApiRequest, generations: Sequence[GenerationRequest]) -> int:
+    """Each prompt counts once, however often it is answered."""
+    return sum(len(generation.prompt) for generation in generations[:: request.num_choices])
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One answer on its way to the client.
+
+    Attributes:
+        serving: what all requests share.
+        choices: where the answer comes from.
+        form: how it is worded.
+        num_prompt_tokens: of all prompts.
+        num_choices: how many there will be.
+        began: when the request came, by `time.perf_counter`.
+    """
+
+    serving: Serving
+    choices: ChoiceStream
+    form: AnswerForm
+    num_prompt_tokens: int
+    num_choices: int
+    began: float
+    _results: dict[int, GenerationResult] = field(init=False, default_factory=dict)
+    _begun: set[int] = field(init=False, default_factory=set)
+
+    async def go_on(self, exchange: Exchange, request: ApiRequest) -> None:
+        """Send the answer in the way that was asked for."""
+        if request.stream:
+            await self.stream(exchange, include_usage=request.include_usage)
+        else:
+            await self.whole(exchange)
+
+    async def whole(self, exchange: Exchange) -> None:
+        """Send the answer in one piece, when it is complete."""
+        while not self._is_complete:
+            self._take(await self.choices.events())
+        document = self.form.whole(self._in_order(), self.num_prompt_tokens)
+        await exchange.reply(200, encode_json(document), JSON_HEADERS)
+
+    async def stream(self, exchange: Exchange, *, include_usage: bool) -> None:
+        """Send the answer as server-sent events, as it is written.
+
+        What fails before the first token still gets a status of its own.
+        """
+        pieces = self._take(await self.choices.events())
+        await exchange.start(200, EVENT_STREAM_HEADERS)
+        openings = filter(None, map(self.form.opening, range(self.num_choices)))
+        await exchange.more(b"".join(map(encode_event, openings)) + pieces)
+        while not self._is_complete:
+            await exchange.more(self._take(await self.choices.events()))
+        last = self.form.last(self._in_order(), self.num_prompt_tokens, include_usage=include_usage)
+        await exchange.end(encode_event(last) + DONE)
+
+    @property
+    def _is_complete(self) -> bool:
+        return len(self._results) == self.num_choices
+
+    def _in_order(self) -> list[GenerationResult]:
+        return [self._results[i] for i in range(self.num_choices)]
+
+    def _take(self, events: Sequence[Event]) -> bytes:
+        """Note what has happened; returns it as server-sent events.
+
+        Tokens that came together go together.
+        """
+        texts: defaultdict[int, str] = defaultdict(str)
+        endings = b""
+        for event in events:
+            match event:
+                case Written(index, record):
+                    self._note_first_token(index)
+                    texts[index] += record.text
+                case Finished(index, result):
+                    self._note_result(index, result)
+                    endings += encode_event(self.form.ending(index, result))
+        pieces = (self.form.piece(index, text) for index, text in texts.items() if text)
+        return b"".join(map(encode_event, pieces)) + endings
+
+    def _note_first_token(self, index: int) -> None:
+        if index not in self._begun:
+            self._begun.add(index)
+            self.serving.metrics.first_token(self.form.model, self._seconds)
+
+    def _note_result(self, index: int, result: GenerationResult) -> None:
+        self._results[index] = result
+        self.serving.metrics.answered(self.form.model, result, self._seconds)
+
+    @property
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+
+def _fresh_seed() -> int:
+    """Any seed; half as long as it may be, so that JavaScript can read it exactly."""
+    return secrets.randbits(32)
+
+
+def _log_defect(error: Exception) -> None:
+    """What is not meant for the client is for the log."""
+    if not isinstance(error, OutriderError):
+        log.event(_logger, "request_failed", level=logging.ERROR, error=error)

@@ -1,0 +1,216 @@
+"""Our answers in OpenAI's words: whole ones, and pieces of a stream.
+
+Pure. What vLLM says beyond OpenAI is said in vLLM's words; the rest is under `outrider`. Knows
+nothing of HTTP, and of time only what it is told.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
+from typing import Any, Final
+
+from outrider_common.acceptance import AcceptanceMode
+from outrider_common.messages import ModelInfo
+from outrider_common.records import GenerationStats
+from outrider_edge.generation import GenerationResult
+
+Json = dict[str, Any]
+
+_MS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """How the answer to one request is worded; `ChatForm` and `CompletionForm` are the two ways.
+
+    Attributes:
+        answer_id: a name for the answer.
+        created: when the request came, in seconds since 1970.
+        model: the target's name.
+        seed: of the first choice.
+    """
+
+    answer_id: str
+    created: int
+    model: str
+    seed: int
+
+    def whole(self, results: Sequence[GenerationResult], num_prompt_tokens: int) -> Json:
+        """The answer in one piece."""
+        return {
+            **self._head(self._whole_object),
+            "choices": [self._choice(i, result) for i, result in enumerate(results)],
+            "usage": usage(results, num_prompt_tokens),
+            **self._extras(results),
+        }
+
+    def piece(self, index: int, text: str) -> Json:
+        """More text of one choice."""
+        return self._chunk(self._piece(index, text))
+
+    def ending(self, index: int, result: GenerationResult) -> Json:
+        """The end of one choice; its text has been sent."""
+        piece = self._piece(index, "")
+        return self._chunk(piece | {"finish_reason": result.finish_reason.value})
+
+    def last(
+        self, results: Sequence[GenerationResult], num_prompt_tokens: int, *, include_usage: bool
+    ) -> Json:
+        """The last piece of a stream: no text, but what there is to say of all choices."""
+        used = {"usage": usage(results, num_prompt_tokens)} if include_usage else {}
+        return {**self._head(self._chunk_object), "choices": [], **used, **self._extras(results)}
+
+    def opening(self, index: int) -> Json | None:
+        """What comes before the text of a choice, if anything does."""
+        return None
+
+    @property
+    def _whole_object(self) -> str:
+        return "text_completion"
+
+    @property
+    def _chunk_object(self) -> str:
+        return "text_completion"
+
+    def _head(self, kind: str) -> Json:
+        return {
+            "id": self.answer_id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+        }
+
+    def _chunk(self, choice: Json) -> Json:
+        return {**self._head(self._chunk_object), "choices": [choice]}
+
+    def _choice(self, index: int, result: GenerationResult) -> Json:
+        return self._piece(index, result.text) | {"finish_reason": result.finish_reason.value}
+
+    def _piece(self, index: int, text: str) -> Json:
+        return {"index": index, "text": text, "logprobs": None, "finish_reason": None}
+
+    def _extras(self, results: Sequence[GenerationResult]) -> Json:
+        mode = results[0].acceptance_mode
+        return {"metrics": metrics(results), "outrider": _ours(results, mode, self.seed)}
+
+
+class CompletionForm(AnswerForm):
+    """The form of `/v1/completions`."""
+
+    __slots__ = ()
+
+
+class ChatForm(AnswerForm):
+    """The form of `/v1/chat/completions`."""
+
+    __slots__ = ()
+
+    def opening(self, index: int) -> Json:
+        """Who speaks."""
+        delta = {"role": "assistant", "content": ""}
+        return self._chunk(self._with_delta(index, delta))
+
+    @property
+    def _whole_object(self) -> str:
+        return "chat.completion"
+
+    @property
+    def _chunk_object(self) -> str:
+        return "chat.completion.chunk"
+
+    def _choice(self, index: int, result: GenerationResult) -> Json:
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": result.text, "refusal": None},
+            "logprobs": None,
+            "finish_reason": result.finish_reason.value,
+        }
+
+    def _piece(self, index: int, text: str) -> Json:
+        return self._with_delta(index, {"content": text} if text else {})
+
+    def _with_delta(self, index: int, delta: Json) -> Json:
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+
+def usage(results: Iterable[GenerationResult], num_prompt_tokens: int) -> Json:
+    """What was used, over all choices. Predicted tokens are those that the edge drafted."""
+    stats = [result.stats for result in results]
+    num_tokens = sum(one.num_tokens for one in stats)
+    num_accepted = sum(one.num_accepted_tokens for one in stats)
+    num_drafted = sum(one.num_draft_tokens for one in stats)
+    return {
+        "prompt_tokens": num_prompt_tokens,
+        "completion_tokens": num_tokens,
+        "total_tokens": num_prompt_tokens + num_tokens,
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": num_accepted,
+            "rejected_prediction_tokens": max(0, num_drafted - num_accepted),
+        },
+    }
+
+
+def metrics(results: Sequence[GenerationResult]) -> Json:
+    """The figures of one request in the words of vLLM's per-request metrics.
+
+    Times only where there is one choice to which they belong.
+    """
+    stats = [result.stats for result in results]
+    times = _times(stats[0]) if len(stats) == 1 else {}
+    return times | {"speculative_decoding": _speculative_decoding(stats)}
+
+
+def _times(stats: GenerationStats) -> Json:
+    first_s = stats.time_to_first_token_s
+    if first_s is None:
+        return {}
+    generation_s = stats.duration_s - first_s
+    gaps = stats.num_tokens - 1
+    return {
+        "time_to_first_token_ms": first_s * _MS,
+        "generation_time_ms": generation_s * _MS,
+        "mean_itl_ms": generation_s / gaps * _MS if gaps else 0.0,
+        "tokens_per_second": stats.tokens_per_s,
+    }
+
+
+def _speculative_decoding(stats: Sequence[GenerationStats]) -> Json:
+    histogram = [sum(counts) for counts in zip_longest(*map(_histogram, stats), fillvalue=0)]
+    num_steps = sum(histogram)
+    num_accepted = sum(j * count for j, count in enumerate(histogram))
+    num_drafted = sum(one.num_draft_tokens for one in stats)
+    return {
+        "mean_acceptance_length": 1 + num_accepted / num_steps if num_steps else 1.0,
+        "draft_acceptance_rate": num_accepted / num_drafted if num_drafted else 0.0,
+        "acceptance_histogram": histogram,
+        "num_spec_steps": num_steps,
+        "num_accepted_draft_tokens": num_accepted,
+        "num_draft_tokens": num_drafted,
+    }
+
+
+def _histogram(stats: GenerationStats) -> list[int]:
+    """How many passes with drafts accepted exactly 0, 1, 2, ... of them."""
+    at_least = [stats.num_drafts, *stats.num_accepted_tokens_per_pos, 0]
+    return [more - fewer for more, fewer in pairwise(at_least)]
+
+
+def _ours(results: Iterable[GenerationResult], mode: AcceptanceMode, seed: int) -> Json:
+    """What neither OpenAI nor vLLM has a word for."""
+    return {
+        "acceptance_mode": mode.value,
+        "is_lossless": mode.is_lossless,
+        "seed": seed,
+        "choices": [result.stats.as_json() for result in results],
+    }
+
+
+def model_card(info: ModelInfo, created: int) -> Json:
+    """One entry of `/v1/models`."""
+    return {
+        "id": info.model,
+        "object": "model",
+        "created": created,
+        "owned_by": "outrider",
+        "max_model_len": info.max_positions,
+    }

@@ -1,0 +1,81 @@
+"""What all requests to a daemon share: the runtime if there is one, room, figures, and the end.
+
+Knows nothing of HTTP.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from outrider_common.config import DaemonSettings, SamplingSettings
+from outrider_common.errors import UnavailableError
+from outrider_edge.choice_stream import ChoiceStream, ServingRuntime, Slots
+from outrider_edge.daemon_metrics import DaemonMetrics
+from outrider_edge.estimators import Estimates
+
+
+@dataclass(slots=True)
+class Serving:
+    """The state of one daemon.
+
+    Attributes:
+        settings: of the daemon.
+        sampling: what holds where a request does not say.
+        runtime: generates; None until the verifier has been reached.
+        waiting_for: why there is no runtime, in a sentence.
+        is_stopping: no further requests are taken.
+    """
+
+    settings: DaemonSettings
+    sampling: SamplingSettings
+    runtime: ServingRuntime | None = None
+    waiting_for: str = "The daemon is starting; try again."
+    is_stopping: bool = False
+    slots: Slots = field(init=False)
+    metrics: DaemonMetrics = field(init=False)
+    _streams: set[ChoiceStream] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.slots = Slots(self.settings.max_concurrent_requests)
+        self.metrics = DaemonMetrics(self._estimates)
+        self.metrics.running.set_function(lambda: self.slots.num_taken)
+
+    def require_runtime(self) -> ServingRuntime:
+        """What generates.
+
+        Raises:
+            UnavailableError: there is no verifier yet, or the daemon is about to end.
+        """
+        if self.is_stopping:
+            raise UnavailableError("The daemon is stopping; ask it again when it is back.")
+        if self.runtime is None:
+            raise UnavailableError(self.waiting_for)
+        return self.runtime
+
+    @contextlib.contextmanager
+    def room(self, num_answers: int) -> Iterator[None]:
+        """Room for some answers; see `Slots.take`."""
+        self.slots.take(num_answers)
+        try:
+            yield
+        finally:
+            self.slots.give_back(num_answers)
+
+    @contextlib.contextmanager
+    def tracked(self, stream: ChoiceStream) -> Iterator[None]:
+        """`abort_all` ends the stream."""
+        self._streams.add(stream)
+        try:
+            yield
+        finally:
+            self._streams.discard(stream)
+
+    def abort_all(self) -> None:
+        """End every answer that is not complete; its client is told."""
+        for stream in self._streams:
+            stream.abort(
+                UnavailableError("The daemon stopped in the middle of the answer; ask again.")
+            )
+
+    def _estimates(self) -> Estimates | None:
+        return self.runtime.estimators.estimates() if self.runtime else None

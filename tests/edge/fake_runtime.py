@@ -1,0 +1,99 @@
+"""A runtime in memory for the HTTP API: a token for each character, and a text learnt by heart."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from fake_link import FakeLink, an_info
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from outrider_common.messages import FinishReason, ModelInfo
+from outrider_common.records import GenerationStats, TokenOrigin, TokenRecord
+from outrider_edge.chat_template import ChatTemplate
+from outrider_edge.estimators import Estimators
+from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.tokenizer import EdgeTokenizer
+
+ANSWER = "It rides ahead."
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+
+
+def a_tokenizer() -> EdgeTokenizer:
+    tokenizer = Tokenizer(models.WordLevel({chr(i): i for i in range(256)}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return EdgeTokenizer(tokenizer, ChatTemplate(TEMPLATE, {}))
+
+
+@dataclass
+class FakeRuntime:
+    """Writes `answer` in two commits, however it is asked; every second token was drafted.
+
+    Attributes:
+        answer: what it writes.
+        pause: it waits for this after the first commit.
+        begun: holds an item for each generation that has begun.
+        error: it raises this after so many commits as `error_after` says.
+    """
+
+    answer: str = ANSWER
+    pause: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
+    error: Exception | None = None
+    error_after: int = 0
+    tokenizer: EdgeTokenizer = field(default_factory=a_tokenizer)
+    info: ModelInfo = field(default_factory=an_info)
+    link: FakeLink = field(default_factory=lambda: FakeLink([]))
+    estimators: Estimators = field(default_factory=Estimators)
+    requests: list[GenerationRequest] = field(default_factory=list)
+    num_running: int = 0
+
+    def __post_init__(self) -> None:
+        self.pause.set()
+
+    async def generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+        self.requests.append(request)
+        self.num_running += 1
+        self.begun.put_nowait(None)
+        try:
+            return await self._generate(request, on_token)
+        finally:
+            self.num_running -= 1
+
+    async def _generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+        start = len(request.prompt)
+        text = self.answer[: request.max_tokens]
+        records = [a_record(start + i, character) for i, character in enumerate(text)]
+        half = (len(records) + 1) // 2
+        for number, commit in enumerate((records[:half], records[half:])):
+            if self.error is not None and number == self.error_after:
+                raise self.error
+            if number == 1:
+                await self.pause.wait()
+            for record in commit:
+                on_token(record)
+            await asyncio.sleep(0)
+        is_cut = len(text) < len(self.answer)
+        reason = FinishReason.LENGTH if is_cut else FinishReason.STOP
+        return GenerationResult(text, reason, tuple(records), a_result_stats(records))
+
+
+def a_record(position: int, character: str, text: str = "") -> TokenRecord:
+    origin = TokenOrigin.DRAFTED if position % 2 else TokenOrigin.HEDGED
+    return TokenRecord(position, ord(character), text or character, origin, position / 100)
+
+
+def a_result_stats(records: list[TokenRecord]) -> GenerationStats:
+    """Two passes with drafts: the first accepted one of them, the second none."""
+    num_drafted = sum(record.origin is TokenOrigin.DRAFTED for record in records)
+    return GenerationStats(
+        num_accepted_tokens=num_drafted,
+        num_hedged=len(records) - num_drafted,
+        num_drafts=2,
+        num_draft_tokens=num_drafted + 3,
+        num_accepted_tokens_per_pos=(1,),
+        num_passes=2,
+        bytes_up=100,
+        bytes_down=50,
+        time_to_first_token_s=0.25,
+        duration_s=1.25,
+    )
