@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+DraftingPolicyName: TypeAlias = Literal["auto", "tree", "chain", "one-ahead", "stop-and-wait"]
 ProposerName: TypeAlias = Literal["lm", "retrieval", "recycling", "garbage", "none"]
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
 NumberFormat: TypeAlias = Literal["auto", "float32", "bfloat16"]
@@ -282,6 +283,17 @@ class EdgeSettings(Section):
             ALLOWED: "a list of auto and of names such as CPUExecutionProvider or "
             "CUDAExecutionProvider"
         },
+    )
+    policy: DraftingPolicyName = Field(
+        default="auto",
+        description=(
+            "How sessions draft. auto adapts to link, verifier and drafter; the others are there "
+            "to be compared: tree and chain stream without end, one-ahead drafts a block while the "
+            "one before is verified, stop-and-wait when nothing is under way."
+        ),
+    )
+    block_nodes: int = Field(
+        default=4, ge=1, le=1024, description="Nodes of a block in one-ahead and stop-and-wait."
     )
     max_depth: int = Field(
         default=12,

@@ -28,6 +28,7 @@ from outrider_common.sampling import SamplingParams
 from outrider_edge.calibration import Calibration
 from outrider_edge.estimators import Estimators
 from outrider_edge.link import SessionLink, VerifierLink
+from outrider_edge.policies import AUTO, DraftingPolicy
 from outrider_edge.proposer import Draft, Learner, Proposer
 from outrider_edge.session import DraftRun, EdgeSession
 from outrider_edge.statistics import StatsCollector
@@ -128,6 +129,7 @@ class Generation:
         on_token: takes each token as it is committed.
         calibration: what guesses are worth; it learns. Fresh if None.
         estimators: the pace of link, verifier and drafter; they learn. Fresh if None.
+        policy: how the session may draft.
     """
 
     def __init__(
@@ -145,6 +147,7 @@ class Generation:
         on_token: OnToken,
         calibration: Calibration | None = None,
         estimators: Estimators | None = None,
+        policy: DraftingPolicy = AUTO,
     ) -> None:
         self._request = request
         self._link = link
@@ -157,6 +160,7 @@ class Generation:
         self._max_depth = max_depth
         self._calibration = calibration
         self._estimators = estimators or Estimators()
+        self._policy = policy
         self._num_read = 0  # tokens that the proposer saw when it was last asked
         self._answer = _Answer(detokenizer, StopMatcher(request.stop_strings), on_token)
         self._stats = StatsCollector()
@@ -219,6 +223,7 @@ class Generation:
             max_length=max_length,
             calibration=self._calibration,
             regime=self._regime(),
+            policy=self._policy,
             estimators=self._estimators,
             clock=clock,
         )

@@ -145,9 +145,10 @@ class GuessTree:
         return node
 
     @property
-    def has_unsent(self) -> bool:
-        """Whether nodes wait to be sent."""
-        return bool(self._unsent)
+    def num_unsent(self) -> int:
+        """How many live nodes wait to be sent."""
+        self._unsent = [i for i in self._unsent if self._tree.find(i) is not None]
+        return len(self._unsent)
 
     def take_unsent(self) -> list[DraftNode]:
         """Nodes that were hung since the last call and are still alive; ids in order."""

@@ -22,6 +22,7 @@ from outrider_edge.grpc_link import GrpcLink
 from outrider_edge.language_model import LanguageModelFactory
 from outrider_edge.link import VerifierLink
 from outrider_edge.onnx_model import OnnxModel
+from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
 from outrider_edge.proposer import DraftingTask, ProposerFactory
 from outrider_edge.recycling import RecyclingFactory
 from outrider_edge.retrieval import RetrievalFactory
@@ -44,6 +45,7 @@ class EdgeRuntime:
         max_depth: draft nodes ahead of the committed text at most.
         calibration: what guesses are worth; every generation adds to it.
         estimators: the pace of link, verifier and drafter; every generation adds to it.
+        policy: how sessions draft.
     """
 
     tokenizer: EdgeTokenizer
@@ -55,6 +57,7 @@ class EdgeRuntime:
     max_depth: int
     calibration: Calibration
     estimators: Estimators
+    policy: DraftingPolicy = AUTO
 
     async def generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
         """Answer one request; each token goes to `on_token` as it is committed.
@@ -80,6 +83,7 @@ class EdgeRuntime:
             on_token=on_token,
             calibration=self.calibration,
             estimators=self.estimators,
+            policy=self.policy,
         )
         return await generation.run()
 
@@ -121,6 +125,7 @@ async def edge_runtime(
                 max_depth=settings.max_depth,
                 calibration=calibration,
                 estimators=Estimators(),
+                policy=POLICIES[settings.policy].with_block(settings.block_nodes),
             )
 
 

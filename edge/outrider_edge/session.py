@@ -7,7 +7,7 @@ Knows nothing of sockets, threads, models or text.
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,7 @@ from outrider_edge.guess_tree import Fate, GuessTree
 from outrider_edge.guesses import Candidate, candidates
 from outrider_edge.lookahead import Leaf, Lookahead
 from outrider_edge.pass_watch import PassWatch
+from outrider_edge.policies import AUTO, DraftingPolicy
 from outrider_edge.probing import Probing
 from outrider_edge.proposer import Draft
 
@@ -95,6 +96,7 @@ class EdgeSession:
         max_length: the most tokens of the whole text; no drafts are made beyond it.
         calibration: what guesses are worth; it learns from what becomes of them. Fresh if None.
         regime: how guesses are made and judged; see `GuessKind`.
+        policy: how it may draft.
         estimators: the pace of link, verifier and drafter; they learn from commits. Fresh if None.
         clock: seconds since the request began.
     """
@@ -108,6 +110,7 @@ class EdgeSession:
         max_length: int,
         calibration: Calibration | None = None,
         regime: str = "",
+        policy: DraftingPolicy = AUTO,
         estimators: Estimators | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
@@ -121,6 +124,8 @@ class EdgeSession:
         self._clock = clock
         self._calibration = calibration or Calibration()
         self._regime = regime
+        self._policy = policy
+        self._is_stuck = False  # there is nothing more to draft for now
         self._estimators = estimators or Estimators()
         self._watch = PassWatch(self._estimators, self._guesses)
         self._probing = Probing()
@@ -146,14 +151,22 @@ class EdgeSession:
 
     def next_run(self) -> DraftRun | None:
         """The leaves from which a run gives most, or None until something changes."""
-        if self._room < 1:
+        num_outstanding = self._tree.num_outstanding
+        if not self._policy.may_draft(self._guesses.num_unsent, num_outstanding):
             return None
+        run = self._best_run() if self._room > 0 else None
+        self._is_stuck = run is None
+        return run
+
+    def _best_run(self) -> DraftRun | None:
         estimates = self._estimators.estimates()
         ranked = self._ranked_leaves(estimates)
-        gains = [gain for gain, _ in ranked if gain >= LEAST_GAIN]
+        least = LEAST_GAIN if self._policy.adapts else 0.0
+        gains = [gain for gain, _ in ranked if gain >= least]
         if gains:
             self._probing.pays(self._tree.frontier.position)
-            count = min(num_leaves(gains, estimates.leaf_share), self._room)
+            most = self._room if self._policy.branches else 1
+            count = min(max(num_leaves(gains, estimates.leaf_share), 1), most)
         elif ranked and self._may_probe():
             count = 1
         else:
@@ -183,12 +196,16 @@ class EdgeSession:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether nodes wait to be sent."""
-        return self._guesses.has_unsent
+        """Whether nodes wait to be sent, and need not wait for others."""
+        num_unsent = self._guesses.num_unsent
+        return num_unsent > 0 and (self._is_stuck or self._policy.may_send(num_unsent))
 
     def take_unsent(self) -> list[DraftNode]:
-        """Nodes that were made since the last call and are still alive; ids in order."""
-        return self._guesses.take_unsent()
+        """Nodes that were made since the last call and are still alive; ids in order.
+
+        None while the policy wants more of them to go together.
+        """
+        return self._guesses.take_unsent() if self.has_unsent else []
 
     # --- verdicts -----------------------------------------------------------------------------
 
@@ -217,7 +234,7 @@ class EdgeSession:
     @property
     def _room(self) -> int:
         """How many more nodes may be outstanding."""
-        return self._credit - self._tree.num_outstanding
+        return self._policy.most_nodes(self._credit) - self._tree.num_outstanding
 
     @property
     def _deepest(self) -> int:
@@ -238,7 +255,8 @@ class EdgeSession:
         """What a step from each leaf gives, falling, as far as it may belong to the next run."""
         forecast = self._forecast(estimates)
         leaves = sorted(
-            self._ahead.leaves(forecast, self._deepest), key=lambda leaf: -leaf.outlook.probability
+            self._allowed(self._ahead.leaves(forecast, self._deepest)),
+            key=lambda leaf: -leaf.outlook.probability,
         )
         ranked: list[tuple[float, Leaf]] = []
         for leaf in leaves:
@@ -250,6 +268,12 @@ class EdgeSession:
             ranked.append((self._gain(leaf, forecast, estimates), leaf))
             ranked.sort(key=lambda entry: -entry[0])
         return ranked
+
+    def _allowed(self, leaves: Iterable[Leaf]) -> Iterable[Leaf]:
+        """Without branches, drafting goes on where nothing hangs yet."""
+        if self._policy.branches:
+            return leaves
+        return (leaf for leaf in leaves if leaf.candidate is None)
 
     def _gain(self, leaf: Leaf, forecast: Forecast, estimates: Estimates) -> float:
         return gain_per_step(
@@ -297,7 +321,9 @@ class EdgeSession:
     @property
     def _bar(self) -> float:
         """What a guess must be worth to be sent."""
-        return max(self._price, LEAST_WORTH)
+        if self._policy.adapts:
+            return max(self._price, LEAST_WORTH)
+        return LEAST_WORTH if self._policy.branches else 0.0
 
     def _send_worthy(self, bar: float) -> None:
         """Make nodes of the guesses that are worth it, the best first.
@@ -310,6 +336,8 @@ class EdgeSession:
             self._queue(queue, bar, order, node, [candidate])
         while queue and self._room > 0:
             worth, _, node, candidate = heapq.heappop(queue)
+            if node.children and not self._policy.branches:
+                continue
             if self._is_crowded_out(-worth):
                 break
             child = self._hang(node, candidate)
@@ -330,7 +358,7 @@ class EdgeSession:
         now = self._clock()
         for candidate in guesses:
             worth = self._ahead.worth(node, candidate, now)
-            if worth >= bar:
+            if worth > 0 and worth >= bar:
                 heapq.heappush(queue, (-worth, next(order), node, candidate))
 
     def _is_crowded_out(self, worth: float) -> bool:

@@ -9,6 +9,7 @@ from itertools import count
 from outrider_common.messages import Commit
 from outrider_common.tree import SpeculationTree, TreeNode
 from outrider_edge.estimators import Estimators
+from outrider_edge.policies import AUTO, DraftingPolicy
 from outrider_edge.proposer import Draft
 from outrider_edge.session import DraftRun, EdgeSession
 
@@ -169,13 +170,23 @@ class SimulatedPair:
         )
 
 
-def played(world: World, num_tokens: int = 400, seed: int = 0, max_depth: int = 12) -> Outcome:
+def played(
+    world: World,
+    num_tokens: int = 400,
+    seed: int = 0,
+    max_depth: int = 12,
+    policy: DraftingPolicy = AUTO,
+) -> Outcome:
     """What comes of one generation with fresh estimates."""
-    return a_pair(world, num_tokens, seed, max_depth).run()
+    return a_pair(world, num_tokens, seed, max_depth, policy).run()
 
 
 def a_pair(
-    world: World, num_tokens: int = 400, seed: int = 0, max_depth: int = 12
+    world: World,
+    num_tokens: int = 400,
+    seed: int = 0,
+    max_depth: int = 12,
+    policy: DraftingPolicy = AUTO,
 ) -> SimulatedPair:
     """A pair with fresh estimates."""
     estimators = Estimators()
@@ -187,6 +198,7 @@ def a_pair(
             max_depth=max_depth,
             max_length=num_tokens + 1,
             estimators=estimators,
+            policy=policy,
             clock=clock,
         )
 

@@ -50,7 +50,7 @@ def test_guesses_wait_in_the_reserve_until_they_are_hung() -> None:
     hung(tree, 20)
     assert waiting(tree) == [(2, 10)]
     assert tree.take_unsent() == [DraftNode(1, 20, AtPosition(1))]
-    assert not tree.has_unsent
+    assert tree.num_unsent == 0
 
 
 def test_what_hangs_from_a_guess_comes_to_the_reserve_when_it_is_hung() -> None:
