@@ -66,7 +66,7 @@ POLICIES: Final = {
         DraftingPolicy("stop-and-wait", block_nodes=4),
     )
 }
-"""`tree` and `chain` stream without end; `one-ahead` drafts a block while another one is verified (as
+"""`tree` and `chain` stream without end; `one-ahead` drafts a block while another is verified (as
 in SPEED, arXiv:2310.12072); `stop-and-wait` drafts when nothing is under way (Leviathan et al.,
 arXiv:2211.17192).
 """
