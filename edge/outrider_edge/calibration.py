@@ -38,7 +38,8 @@ _DEPTH_ENDS: Final = (1, 2, 4, 8)
 _MAX_RANK: Final = 3
 """Guesses of this rank and beyond are one class."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+"""1: the language model's own probabilities were those of its softmax."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,17 +255,14 @@ class Generation:
         while True:
             self._room.clear()
             run = session.next_run()
-            self._wake_sender(session)
+            if session.has_unsent:
+                self._drafted.set()
+                await asyncio.sleep(0)  # what is there goes before the drafter takes the processor
             if run is None:
                 await self._room.wait()
                 continue
             drafts = await self._expand(run)
             session.add(run, drafts, self._proposer_name)
-            self._wake_sender(session)
-
-    def _wake_sender(self, session: EdgeSession) -> None:
-        if session.has_unsent:
-            self._drafted.set()
 
     async def _expand(self, run: DraftRun) -> list[Draft]:
         loop = asyncio.get_running_loop()
@@ -321,7 +318,8 @@ class Generation:
     def _take(self, commit: Commit, session: EdgeSession) -> None:
         self._stats.committed(commit)
         records = session.receive(commit)
-        self._wake_sender(session)
+        if session.has_unsent:
+            self._drafted.set()
         if self._learner:
             before = session.tree.tokens[commit.start - 1]
             self._learner.learn(before, commit.tokens, commit.runner_ups)
