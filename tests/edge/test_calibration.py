@@ -166,7 +166,7 @@ def spoilt(**changes: object) -> str:
         "{}",
         "null",
         '{"version": 1}',
-        spoilt(version=2),
+        spoilt(version=1),
         spoilt(knots=[0, 1]),
         spoilt(weights=[1.0] * 3),
         spoilt(weights=[-1.0] * len(KNOTS)),
