@@ -95,7 +95,8 @@ class KvSlots:
         old = self._caches
         self._passes = {}  # they keep addresses
         self._caches = self._zeros(num_slots, capacity)
-        self._caches[:, : old.shape[1], :, : old.shape[3]] = old
+        for slot in set(range(old.shape[1])) - set(self._free):  # the others must not cost memory
+            self._caches[:, slot, :, : old.shape[3]] = old[:, slot]
 
     def _zeros(self, num_slots: int, capacity: int) -> NDArray[Any]:
         kv = self._kv

@@ -14,7 +14,7 @@ from outrider_edge.graph_pass import Floats, Rows
 from outrider_edge.kv_slots import KvSlots
 from outrider_edge.onnx_model import OnnxModel, OnnxSequence
 
-_FIRST_SLOTS = 4
+_FIRST_SLOTS = 1  # memory of slots that nobody took may be touched with that of others
 
 
 @dataclass(frozen=True, slots=True)
