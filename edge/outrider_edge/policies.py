@@ -15,6 +15,8 @@ class DraftingPolicy:
         name: in the settings.
         adapts: it keeps to the price, and rests where drafting does not pay.
         branches: runners-up may be sent beside the first guess.
+        least_worth: a guess less likely than this is not sent, however cheap a row is: it takes
+            the processors of both sides from better ones.
         block_nodes: so many nodes are sent together; None: each as soon as it is worth its row.
         max_blocks: of these at most so many are outstanding when a new one is begun, that one
             included.
@@ -23,6 +25,7 @@ class DraftingPolicy:
     name: str
     adapts: bool = False
     branches: bool = False
+    least_worth: float = 0.0
     block_nodes: int | None = None
     max_blocks: int = 1
 
@@ -54,13 +57,13 @@ class DraftingPolicy:
         return num_unsent >= (self.block_nodes or 1)
 
 
-AUTO: Final = DraftingPolicy("auto", adapts=True, branches=True)
+AUTO: Final = DraftingPolicy("auto", adapts=True, branches=True, least_worth=0.1)
 
 POLICIES: Final = {
     policy.name: policy
     for policy in (
         AUTO,
-        DraftingPolicy("tree", branches=True),
+        DraftingPolicy("tree", branches=True, least_worth=0.02),
         DraftingPolicy("chain"),
         DraftingPolicy("one-ahead", block_nodes=4, max_blocks=2),
         DraftingPolicy("stop-and-wait", block_nodes=4),

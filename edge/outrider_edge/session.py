@@ -9,7 +9,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from outrider_common.messages import Commit
 from outrider_common.records import TokenOrigin, TokenRecord
@@ -34,9 +33,6 @@ from outrider_edge.probing import Probing
 from outrider_edge.proposer import Draft
 
 Clock = Callable[[], float]
-
-LEAST_WORTH: Final = 0.02
-"""A guess less likely than this is not sent, however cheap a row is."""
 
 
 _Waiting = tuple[float, int, TreeNode, Candidate]
@@ -321,9 +317,8 @@ class EdgeSession:
     @property
     def _bar(self) -> float:
         """What a guess must be worth to be sent."""
-        if self._policy.adapts:
-            return max(self._price, LEAST_WORTH)
-        return LEAST_WORTH if self._policy.branches else 0.0
+        price = self._price if self._policy.adapts else 0.0
+        return max(price, self._policy.least_worth)
 
     def _send_worthy(self, bar: float) -> None:
         """Make nodes of the guesses that are worth it, the best first.

@@ -27,6 +27,7 @@ from outrider_edge.calibration import Calibration
 from outrider_edge.estimators import Estimators
 from outrider_edge.language_model import LanguageModelProposer
 from outrider_edge.onnx_model import OnnxModel
+from outrider_edge.policies import POLICIES
 from outrider_edge.proposer import DraftingTask
 from outrider_edge.ranking import Ranker
 from outrider_edge.session import EdgeSession
@@ -103,6 +104,7 @@ class LockStep:
             max_length=len(prompt) + num_tokens + MAX_DEPTH,  # fixed shapes know no end either
             calibration=self._calibration,
             estimators=self._estimators,
+            policy=POLICIES["tree"],  # all nodes are drafted, as the fixed shapes' are
             clock=lambda: 0.0,
         )
 

@@ -51,6 +51,12 @@ def test_without_branches_only_the_first_guess_is_sent_and_only_one_leaf_expande
     assert run.paths == [(10,)]
 
 
+def test_a_guess_that_is_hardly_ever_right_is_sent_by_none_but_the_tree() -> None:
+    rare = Draft((10, 20), (CONTEXT_END,) * 2, (0.9, 0.06))
+    assert step(a_session(TREE), rare) == [10, 20]
+    assert step(a_session(AUTO), rare) == [10]
+
+
 def test_fixed_policies_pay_no_heed_to_the_price() -> None:
     for policy, sent in ((AUTO, []), (CHAIN, [7]), (TREE, [7])):
         session = a_session(policy)

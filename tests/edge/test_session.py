@@ -84,7 +84,7 @@ def test_drafting_stops_at_the_greatest_depth_and_goes_on_after_a_commit() -> No
 
 def test_drafting_keeps_to_the_credit_that_a_commit_gives() -> None:
     session = a_session()
-    star = Draft((10, 11, 12), (CONTEXT_END,) * 3, (0.1,) * 3)
+    star = Draft((10, 11, 12), (CONTEXT_END,) * 3, (0.3,) * 3)
     session.receive(Commit(2, (7,), 0, credit=2))
     assert guess(session, star) == 2
     assert session.next_run() is None
