@@ -5,7 +5,7 @@ Counts are summed over rows, so that results of parts can be added. Knows nothin
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -43,10 +43,6 @@ class Estimate:
     kl: float
     in_first: tuple[float, ...]
     ahead: tuple[float, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """For a record."""
-        return asdict(self)
 
 
 def hidden_rows(student: PreTrainedModel, batch: Batch, dtype: torch.dtype) -> Tensor:

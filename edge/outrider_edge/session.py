@@ -199,7 +199,7 @@ class EdgeSession:
     def take_unsent(self) -> list[DraftNode]:
         """Nodes that were made since the last call and are still alive; ids in order.
 
-        None while the policy wants more of them to go together.
+        Empty while the policy wants more of them to go together.
         """
         return self._guesses.take_unsent() if self.has_unsent else []
 
