@@ -12,10 +12,10 @@ import numpy as np
 
 from outrider_cloud.torch_target import TorchTarget
 from outrider_common.errors import InvalidInputError
+from outrider_common.prompts import Prompt
 from outrider_common.sampling import SamplingParams
 from outrider_distill.assignments import Assignment
 from outrider_distill.chat_format import ChatFormat
-from outrider_distill.prompts import Prompt
 from outrider_distill.samples import Sample
 from outrider_distill.speculation import MOST_GUESSES, Ranks
 from outrider_distill.writing import Writer, WritingLimits

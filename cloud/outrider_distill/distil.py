@@ -17,13 +17,13 @@ from outrider_cloud.server import load_target
 from outrider_cloud.torch_target import kv_shape, usable_device
 from outrider_common.config import DeviceName, VerifierSettings
 from outrider_common.errors import InvalidInputError
+from outrider_common.prompts import read_prompts
 from outrider_distill.assembling import Made, assemble, write_layers
 from outrider_distill.assignments import Assignments
 from outrider_distill.chat_format import chat_format, load_tokenizer
 from outrider_distill.corpus import Corpus, WritingProgress
 from outrider_distill.masks import spare_tokens
 from outrider_distill.number_format import faster_format
-from outrider_distill.prompts import read_prompts
 from outrider_distill.request import DistillRequest, claim_directory
 from outrider_distill.samples import Sample, write_whole
 from outrider_distill.student import build_student, read_trained

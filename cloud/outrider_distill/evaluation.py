@@ -15,6 +15,7 @@ from outrider_cloud.server import load_target
 from outrider_cloud.torch_target import TorchTarget, kv_shape
 from outrider_common.config import VerifierSettings
 from outrider_common.errors import MismatchError
+from outrider_common.prompts import read_prompts
 from outrider_distill.answers import (
     NUM_TEXTS,
     EvaluationProgress,
@@ -23,7 +24,6 @@ from outrider_distill.answers import (
     first_of_each_task,
 )
 from outrider_distill.chat_format import chat_format, load_tokenizer
-from outrider_distill.prompts import read_prompts
 from outrider_distill.speculation import (
     MOST_GUESSES,
     Ranks,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from outrider_common.errors import InvalidInputError
-from outrider_distill.prompts import Prompt, read_prompts
+from outrider_common.prompts import Prompt, read_prompts
 
 
 def write(path: Path, *rows: Any) -> Path:
