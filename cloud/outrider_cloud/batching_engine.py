@@ -85,6 +85,7 @@ class BatchingEngine:
         limits: what is announced to edges.
         max_waiting_sessions: beside `limits.max_sessions` that run, so many wait at most.
         shadow_rate: the share of sessions whose text is decoded again, plainly, to compare.
+        share_prefixes: sessions that begin alike share the pages of that beginning.
         software_version: announced to clients.
         acceptance_modes: those that are offered.
     """
@@ -99,12 +100,15 @@ class BatchingEngine:
         limits: Limits,
         max_waiting_sessions: int = 0,
         shadow_rate: float = 0.0,
+        share_prefixes: bool = True,
         software_version: str = "",
         acceptance_modes: Sequence[AcceptanceMode] = tuple(AcceptanceMode),
     ) -> None:
         self._target = target
         self._scheduler = scheduler
-        self._pool = PagePool(target.cache_shape.num_pages, target.cache_shape.page_tokens)
+        self._pool = PagePool(
+            target.cache_shape.num_pages, target.cache_shape.page_tokens, shares=share_prefixes
+        )
         self._info = ModelInfo(
             model=model,
             vocab_size=target.vocab_size,

@@ -44,18 +44,20 @@ class PagePool:
     Args:
         num_pages: how many there are: the hard limit of the memory.
         page_tokens: tokens that a page has room for.
+        shares: sequences that begin alike share pages; else nothing is published.
 
     Raises:
         ConfigError: an argument is below 1.
     """
 
-    def __init__(self, num_pages: int, page_tokens: int) -> None:
+    def __init__(self, num_pages: int, page_tokens: int, *, shares: bool = True) -> None:
         if num_pages < 1 or page_tokens < 1:
             raise ConfigError(
                 f"The KV cache has {num_pages} pages of {page_tokens} tokens; give it at least "
                 "one page: raise verifier.kv_cache_mib."
             )
         self.page_tokens = page_tokens
+        self.shares = shares
         self._num_holders = [0] * num_pages
         self._free = list(range(num_pages - 1, -1, -1))  # the next one to hand out is the last
         self._cached: dict[int, None] = {}  # the least recently used first
@@ -107,6 +109,8 @@ class PagePool:
             The page that is published under the key: the given one, or another that was published
             before. Then the given one is released, and the other is held in its place.
         """
+        if not self.shares:
+            return page
         other = self._page_of.setdefault(key, page)
         if other == page:
             self._key_of[page] = key

@@ -147,6 +147,7 @@ def engine_around(
         ),
         max_waiting_sessions=settings.max_waiting_sessions,
         shadow_rate=settings.shadow_rate,
+        share_prefixes=settings.share_prefixes,
         software_version=version("outrider"),
         acceptance_modes=[AcceptanceMode(name) for name in settings.acceptance_modes],
     )

@@ -166,6 +166,14 @@ class VerifierSettings(Section):
             "count tokens that batching has changed."
         ),
     )
+    share_prefixes: bool = Field(
+        default=True,
+        description=(
+            "Sessions whose texts begin alike compute that beginning once. Off: every prompt is "
+            "computed, for measurements, or so that nobody can tell from the time of a first token "
+            "what others have asked."
+        ),
+    )
     acceptance_modes: Annotated[
         tuple[AcceptanceModeName, ...], AfterValidator(_without_repetition)
     ] = Field(

@@ -65,7 +65,10 @@ both = pytest.mark.parametrize("scheduler", SCHEDULERS)
 
 
 def make_engine(
-    target: FakeTarget | None = None, scheduler: str = "packing", max_waiting: int = 0
+    target: FakeTarget | None = None,
+    scheduler: str = "packing",
+    max_waiting: int = 0,
+    share_prefixes: bool = True,
 ) -> BatchingEngine:
     return BatchingEngine(
         target or FakeTarget(),
@@ -74,6 +77,7 @@ def make_engine(
         tokenizer_fingerprint="v1:fake",
         limits=LIMITS,
         max_waiting_sessions=max_waiting,
+        share_prefixes=share_prefixes,
     )
 
 
@@ -380,6 +384,18 @@ def test_sessions_that_begin_alike_compute_their_beginning_once() -> None:
     assert sum(target.num_rows) == 40 + 4 * 3
     assert engine.stats.counters.num_prefix_hits == 3 * 40
     assert engine.stats.pages.num_held == 0
+
+
+def test_where_nothing_is_shared_each_session_computes_its_own_beginning() -> None:
+    target = FakeTarget()
+    engine = make_engine(target, share_prefixes=False)
+    prompt = [i % 10 for i in range(8)]
+    clients = [Client(engine, an_open(prompt, 3, ignore_eos=True)) for _ in range(4)]
+    run_to_the_end(engine)
+    assert [client.answer for client in clients] == [greedy_text(prompt, 3, stop=())] * 4
+    assert sum(target.num_rows) == 4 * (8 + 2)
+    assert target.num_rows[0] > 8  # nobody waits for another
+    assert engine.stats.counters.num_prefix_hits == 0
 
 
 def sampled_text(prompt: Sequence[int], num_tokens: int, params: SamplingParams) -> list[int]:

@@ -131,3 +131,14 @@ def test_keys_follow_a_text_that_grows() -> None:
 def test_realms_share_nothing() -> None:
     keys = {realm: PageKeys([1, 2, 3], 3, realm)[0] for realm in ("", "a", "b")}
     assert Counter(keys.values()).most_common(1)[0][1] == 1
+
+
+def test_a_pool_that_does_not_share_publishes_nothing() -> None:
+    pool = PagePool(2, 4, shares=False)
+    page = pool.allocate()
+    assert page is not None
+    assert pool.publish(page, b"key") == page
+    assert not pool.find(b"key")
+    assert pool.share(b"key") is None
+    pool.release(page)
+    assert pool.usage.num_cached == 0
