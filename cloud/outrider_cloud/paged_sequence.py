@@ -51,7 +51,7 @@ class PagedSequence:
         return self._spare + self._pool.num_available * self._pool.page_tokens
 
     def next_key(self, num_tokens: int) -> bytes | None:
-        """The key of the page that is computed next, if it is shared and the first tokens fill it."""
+        """The key of the page that is computed next, if the first tokens fill it, and to share."""
         index = self._length // self._pool.page_tokens
         is_filled = (index + 1) * self._pool.page_tokens <= num_tokens
         return self._keys[index] if is_filled and self._pool.shares else None

@@ -2,19 +2,36 @@
 
 import asyncio
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from outrider_bench import quantities
+from outrider_bench.asking import (
+    FULL,
+    QUICK,
+    SYNTHETIC_DRAFT_TIME,
+    Asked,
+    assistants_from,
+    request_for,
+)
+from outrider_bench.bench_run import BenchRun, RunOptions
+from outrider_bench.bench_terminal import BenchTerminal
 from outrider_bench.faults import Fault
+from outrider_bench.lineup import BASELINE, PLANS
 from outrider_bench.link import LOOPBACK, LinkEmulator
 from outrider_bench.link_stats import LinkStats, WayStats
 from outrider_bench.precise_loop import precise_event_loop
 from outrider_bench.profile import PROFILES, LinkProfile, named_profile
+from outrider_bench.sources import CHECKOUT_PROMPTS, file_in_words
 from outrider_common.cli_options import settings_options
+from outrider_common.config import DEFAULT_BUNDLE, DEFAULT_MODEL, ModelSettings
 from outrider_common.config_loading import LoadedSettings
+from outrider_models.store import ModelStore, default_root
 
 _READERS: Final = {
     "rtt": ("rtt_s", quantities.seconds),
@@ -31,7 +48,91 @@ _READERS: Final = {
 
 @click.group(name="bench")
 def bench() -> None:
-    """Measure: emulate links between edge and verifier."""
+    """Measure: compare policies over emulated links between edge and verifier."""
+
+
+@bench.command()
+@click.option(
+    "--target",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    metavar="MODEL",
+    help="The target, or 'synthetic:c0=55ms,c1=0.3ms,acceptance=0.8'.",
+)
+@click.option(
+    "--bundle", "bundles", multiple=True, metavar="NAME", help="A drafter bundle. Repeatable."
+)
+@click.option("--policies", metavar="LIST", help=f"Of {', '.join(PLANS)}; '{BASELINE}' always.")
+@click.option("--rtt", metavar="LIST", help="Round trips, such as 0ms,50ms.")
+@click.option("--bandwidth", metavar="LIST", help="Of either way, such as 1Mbit,unlimited.")
+@click.option("--sessions", metavar="LIST", help="Generations at the same time, such as 1,4.")
+@click.option("--temperature", metavar="LIST", help="0 is greedy.")
+@click.option("--prompts", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.option("--num-prompts", type=click.IntRange(1), help="Of a round, spread over the tasks.")
+@click.option("--tokens", type=click.IntRange(2), help="Of an answer at most.")
+@click.option("--rounds", type=click.IntRange(1), help="In each place of the grid.")
+@click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True)
+@click.option("--proposers", default="lm", show_default=True, metavar="LIST", help="What drafts.")
+@click.option(
+    "--draft-time",
+    default=SYNTHETIC_DRAFT_TIME,
+    show_default=True,
+    metavar="TIME",
+    help="Of a level of drafts for a synthetic target.",
+)
+@click.option(
+    "--assistant",
+    "assistants",
+    multiple=True,
+    metavar="BUNDLE=DIR",
+    help="The torch model that assists Transformers in place of a bundle. Repeatable.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("bench-results.json"),
+    show_default=True,
+    metavar="FILE",
+)
+@click.option("--resume", is_flag=True, help="Go on with the file, if it is there.")
+@click.option("--force", is_flag=True, help="Begin the file anew.")
+@click.option("--quick", is_flag=True, help="See whether it works, in less than three minutes.")
+@settings_options(ModelSettings)
+def run(
+    target: str,
+    bundles: tuple[str, ...],
+    prompts: Path | None,
+    seed: int,
+    proposers: str,
+    draft_time: str,
+    assistants: tuple[str, ...],
+    out: Path,
+    resume: bool,
+    force: bool,
+    quick: bool,
+    loaded: LoadedSettings,
+    **asked: Any,
+) -> None:
+    """Compare policies over a grid of links, sessions and temperatures.
+
+    The file of results is whole after every round: what was interrupted goes on with --resume.
+    """
+    prompts = prompts or (CHECKOUT_PROMPTS if CHECKOUT_PROMPTS.is_file() else None)
+    request = request_for(
+        Asked(**asked),
+        QUICK if quick else FULL,
+        target=target,
+        bundles=bundles or (DEFAULT_BUNDLE,),
+        seed=seed,
+        proposers=proposers,
+        draft_time=draft_time,
+        prompt_file=prompts and file_in_words(prompts),
+    )
+    options = RunOptions(out, resume, force, prompts, assistants_from(assistants))
+    store = ModelStore(loaded.settings.models.cache_dir or default_root())
+    with interrupted_by_sigterm(), BenchTerminal() as terminal:
+        results = BenchRun(request, options, store, terminal).run()
+    click.echo(f"{len(results.cells)} cells in {out}")
 
 
 @bench.command()
@@ -99,6 +200,16 @@ def described_profile(name: str, described: dict[str, str | None]) -> LinkProfil
         if text is not None:
             changes[field] = read(f"--{option.replace('_', '-')}", text)
     return replace(named_profile(name), **changes)
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM is Ctrl-C within the block, so that what was started is ended."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def _run(emulator: LinkEmulator, target: str) -> LinkStats:

@@ -195,6 +195,7 @@ class Request:
         rounds: in each place of the grid.
         seed: of the sampling; prompt number i has seed + i.
         proposers: what drafts.
+        draft_ms: what each level of a draft takes where the target is synthetic; else None.
     """
 
     target: str
@@ -210,6 +211,7 @@ class Request:
     rounds: int
     seed: int
     proposers: tuple[str, ...]
+    draft_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +225,7 @@ class Machine:
         versions: of Python, Outrider and what it computes with.
         pinned: for each process the core that it was pinned to; empty where the system cannot.
         load_before: the load average over the last minute, before the run.
-        software: what policies that are other software ran, in words.
+        software: for each pair what policies of other software ran as its drafter, in words.
     """
 
     cpu: str

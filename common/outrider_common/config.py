@@ -27,7 +27,8 @@ OTHER_FLAG: Final = "x-other-flag"
 
 _DEFAULT_PORT: Final = 7411
 _DEFAULT_DAEMON_PORT: Final = 7412
-_DEFAULT_MODEL: Final = "smollm2-135m"
+DEFAULT_MODEL: Final = "smollm2-135m"
+DEFAULT_BUNDLE: Final = f"{DEFAULT_MODEL}-int8"
 
 
 def _in_lower_case(value: object) -> object:
@@ -78,7 +79,7 @@ class VerifierSettings(Section):
         description="Port to listen on. 0 takes any free one.",
     )
     model: str = Field(
-        default=_DEFAULT_MODEL,
+        default=DEFAULT_MODEL,
         min_length=1,
         description=(
             "The target model: a name in the model store, hf:org/name, or a directory. "
@@ -244,7 +245,7 @@ class EdgeSettings(Section):
         json_schema_extra={ALLOWED: "an address of the form host:port"},
     )
     bundle: str = Field(
-        default=f"{_DEFAULT_MODEL}-int8",
+        default=DEFAULT_BUNDLE,
         min_length=1,
         description="The drafter bundle: a name in the model store, or a directory.",
     )

@@ -1,0 +1,171 @@
+"""One run of the bench: every place of the grid that is not in the file yet.
+
+The composition root of `outrider bench run`. Knows nothing of command lines.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from outrider_bench.crew import Crew, running_crew
+from outrider_bench.edge_player import EdgePlayerSettings
+from outrider_bench.grid import batches, check_request, places
+from outrider_bench.lineup import plans_of
+from outrider_bench.machine import choose_cores, describe_machine, load
+from outrider_bench.measuring import PlaceBench
+from outrider_bench.processes import running_verifier
+from outrider_bench.questions import Question
+from outrider_bench.results import BenchResults, Cell, Circumstances, Request
+from outrider_bench.results_file import open_ledger
+from outrider_bench.sources import PairSources, find_pair, find_prompts, synthetic_prompts
+from outrider_common.prompts import Prompt
+from outrider_common.synthetic import SyntheticSpec
+from outrider_models.store import ModelStore
+
+
+class BenchProgress(Protocol):
+    """Is told how far a run is."""
+
+    def begin(self, num_steps: int) -> None:
+        """So many batches of answers, each by one policy, are to be measured."""
+
+    def starting(self, what: str) -> None:
+        """Processes are being started, or warmed up."""
+
+    def measuring(self, place: Circumstances, index: int) -> None:
+        """A round begins."""
+
+    def step(self) -> None:
+        """A batch was answered by one policy."""
+
+    def measured(self, cells: Sequence[Cell]) -> None:
+        """A place of the grid is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a run needs beside its request.
+
+    Attributes:
+        out: the file of results.
+        resume: go on with it, if it is there.
+        force: begin it anew even where it is there.
+        prompts: the file of prompts; None where there is none.
+        assistants: torch models for Transformers, by bundle.
+    """
+
+    out: Path
+    resume: bool
+    force: bool
+    prompts: Path | None
+    assistants: Mapping[str, Path]
+
+
+class BenchRun:
+    """A run of the bench.
+
+    Args:
+        request: what is asked for.
+        options: how it is done.
+        store: where models and bundles are.
+        progress: is told how far it is.
+
+    Raises:
+        OutriderError: the request cannot be met.
+    """
+
+    def __init__(
+        self, request: Request, options: RunOptions, store: ModelStore, progress: BenchProgress
+    ) -> None:
+        check_request(request)
+        self._request = request
+        self._store = store
+        self._progress = progress
+        self._plans = plans_of(request.policies)
+        self._cores = choose_cores()
+        self._sources = {
+            pair: find_pair(store, request.target, pair, self._plans, options.assistants)
+            for pair in request.pairs
+        }
+        self._prompts = _prompts(request, options)
+        machine = describe_machine(self._cores, _software(self._sources))
+        self._ledger = open_ledger(
+            options.out, request, machine, resume=options.resume, force=options.force
+        )
+
+    def run(self) -> BenchResults:
+        """Measure what is missing; after every round the file holds it."""
+        todo = [place for place in places(self._request) if self._ledger.missing(place)]
+        self._progress.begin(sum(map(self._num_steps, todo)))
+        if not todo:
+            return self._ledger.results
+        self._progress.starting("the verifier")
+        way = (self._request.target, self._store.root, self._cores.verifier)
+        with running_verifier(*way) as verifier:
+            for pair in dict.fromkeys(place.pair for place in todo):
+                self._run_pair(verifier, pair, [place for place in todo if place.pair == pair])
+        return self._ledger.results
+
+    def _num_steps(self, place: Circumstances) -> int:
+        num_batches = len(batches(self._prompts, place.sessions))
+        return len(self._ledger.missing(place)) * num_batches * len(self._plans)
+
+    def _run_pair(self, verifier: str, pair: str, todo: Sequence[Circumstances]) -> None:
+        self._progress.starting(f"the players of {pair}")
+        sources, request = self._sources[pair], self._request
+        edge = EdgePlayerSettings(
+            verifier=verifier,
+            bundle=None if sources.bundle is None else str(sources.bundle),
+            proposers=request.proposers,
+            synthetic=request.target if sources.bundle is None else None,
+            draft_ms=request.draft_ms or 0.0,
+        )
+        crew_of_pair = running_crew(verifier, self._plans, self._cores, edge, sources.transformers)
+        with crew_of_pair as crew:
+            questions = _questions(self._prompts, crew, request.seed)
+            for place in todo:
+                self._run_place(crew, place, questions)
+
+    def _run_place(self, crew: Crew, place: Circumstances, questions: Sequence[Question]) -> None:
+        self._progress.starting("warm-up")
+        with crew.at(place) as players:
+            bench = PlaceBench(
+                place,
+                self._plans,
+                questions,
+                self._request.tokens,
+                players,
+                load=load,
+                tick=self._progress.step,
+            )
+            blocks = bench.warm_up(self._ledger.known_blocks(place))
+            cells: Sequence[Cell] = ()
+            for index in self._ledger.missing(place):
+                self._progress.measuring(place, index)
+                cells = self._ledger.add(bench.measure(index, blocks))
+        self._progress.measured(cells)
+
+
+def _prompts(request: Request, options: RunOptions) -> list[Prompt]:
+    if SyntheticSpec.is_meant_by(request.target):
+        return synthetic_prompts(request.target, request.num_prompts)
+    return find_prompts(options.prompts, request.num_prompts)
+
+
+def _questions(prompts: Sequence[Prompt], crew: Crew, seed: int) -> list[Question]:
+    texts = iter(crew.encode([prompt.text for prompt in prompts if prompt.text is not None]))
+    return [
+        Question(
+            index,
+            prompt.task,
+            next(texts) if prompt.tokens is None else prompt.tokens,
+            seed + index,
+        )
+        for index, prompt in enumerate(prompts)
+    ]
+
+
+def _software(sources: Mapping[str, PairSources]) -> dict[str, str]:
+    said = {pair: each.assistant_in_words for pair, each in sources.items()}
+    return {pair: words for pair, words in said.items() if words is not None}

@@ -1,0 +1,141 @@
+"""What a run is made of, found before anything starts: models, bundles, prompts, assistants."""
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from outrider_bench.assistants import in_words, kind_for
+from outrider_bench.grid import spread_over_tasks
+from outrider_bench.lineup import Place, Plan
+from outrider_bench.transformers_player import TransformersPlayerSettings
+from outrider_common.errors import ConfigError
+from outrider_common.prompts import Prompt, read_prompts
+from outrider_common.synthetic import NAME, SyntheticSpec
+from outrider_models.bundle import Bundle
+from outrider_models.store import ModelStore
+
+CHECKOUT_PROMPTS: Final = Path("tests/data/spec_bench_even.jsonl")
+"""The prompts of a checkout of the repository: half of Spec-Bench."""
+
+_SYNTHETIC_PROMPT_TOKENS: Final = 32
+_DIGEST_DIGITS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class PairSources:
+    """One target and one drafter on this machine.
+
+    Attributes:
+        bundle: the drafter's directory; None where the target is synthetic.
+        transformers: the models that Transformers runs in their place; None where it runs none.
+    """
+
+    bundle: Path | None
+    transformers: TransformersPlayerSettings | None
+
+    @property
+    def assistant_in_words(self) -> str | None:
+        """What assists Transformers; None where nothing does."""
+        if self.transformers is None or self.transformers.assistant is None:
+            return None
+        return in_words(self.transformers.kind, Path(self.transformers.assistant).name)
+
+
+def find_pair(
+    store: ModelStore,
+    target: str,
+    pair: str,
+    plans: Sequence[Plan],
+    assistants: Mapping[str, Path],
+) -> PairSources:
+    """What a pair needs.
+
+    Args:
+        store: where models are.
+        target: the model, or the text of a synthetic target.
+        pair: the bundle, or the same text.
+        plans: the policies.
+        assistants: directories of torch models for the bundles that have another one.
+
+    Raises:
+        OutriderError: something is not there.
+    """
+    others = [plan for plan in plans if plan.place is Place.TRANSFORMERS]
+    if SyntheticSpec.is_meant_by(target):
+        if others:
+            raise ConfigError(
+                f"The policy '{others[0].name}' needs a real target, and '{target}' is synthetic; "
+                "leave it out."
+            )
+        return PairSources(None, None)
+    directory = store.resolve_model(target)
+    bundle = Bundle.load(store.resolve_bundle(pair))
+    if not others:
+        return PairSources(bundle.path, None)
+    is_assisted = any(plan.drafts for plan in others)
+    weights = _weights_of(pair, bundle, directory, assistants) if is_assisted else None
+    settings = TransformersPlayerSettings(
+        str(directory), None if weights is None else str(weights), kind_for(bundle.manifest)
+    )
+    return PairSources(bundle.path, settings)
+
+
+def _weights_of(pair: str, bundle: Bundle, target: Path, assistants: Mapping[str, Path]) -> Path:
+    """Weights for torch that are those of a bundle: a copy of the target has the target's own."""
+    if pair in assistants:
+        return assistants[pair]
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    if config.get("num_hidden_layers") != bundle.manifest.kv.num_layers:
+        raise ConfigError(
+            f"The bundle '{pair}' is no copy of its target, and Transformers cannot run ONNX "
+            f"graphs; give the same drafter as a torch model by --assistant {pair}=DIR, or leave "
+            "the policy 'assisted' out."
+        )
+    return target
+
+
+def find_prompts(path: Path | None, num_wanted: int) -> list[Prompt]:
+    """Prompts, as many of each task as of any other.
+
+    Raises:
+        InvalidInputError: no file is named, or it cannot be read, or holds fewer.
+    """
+    if path is None:
+        raise ConfigError(
+            f"There is no {CHECKOUT_PROMPTS} here; name a file of prompts with --prompts."
+        )
+    prompts = read_prompts(path)
+    chosen = spread_over_tasks([prompt.task for prompt in prompts], num_wanted)
+    return [prompts[index] for index in chosen]
+
+
+def synthetic_prompts(target: str, num_wanted: int) -> list[Prompt]:
+    """Token ids that a synthetic target knows; the same in every run."""
+    spec, dice = SyntheticSpec.parse(target), random.Random(NAME)
+    return [
+        Prompt(
+            None,
+            tuple(dice.randrange(1, spec.vocab) for _ in range(_SYNTHETIC_PROMPT_TOKENS)),
+            NAME,
+        )
+        for _ in range(num_wanted)
+    ]
+
+
+def file_in_words(path: Path) -> str:
+    """A file's name and the first digits of its SHA-256.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGEST_DIGITS]
+    except OSError as error:
+        raise ConfigError(
+            f"The prompts '{path}' cannot be read ({error}); give a file of JSON lines."
+        ) from error
+    return f"{path.name} {digest}"

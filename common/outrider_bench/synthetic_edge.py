@@ -1,0 +1,102 @@
+"""An edge for a synthetic target: tokens without text, and guesses that take as long as told."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from outrider_common.synthetic import NAME, SyntheticSpec
+
+if TYPE_CHECKING:
+    from outrider_edge.proposer import Draft, DraftingTask, Proposer
+    from outrider_edge.runtime import EdgeRuntime
+
+
+class PacedFactory:
+    """Makes proposers of guesses that are right as often as the target's spec says.
+
+    Args:
+        spec: of the target.
+        level_s: what each level of a draft takes, however many leaves there are.
+    """
+
+    name = NAME
+
+    def __init__(self, spec: SyntheticSpec, level_s: float) -> None:
+        from outrider_edge.synthetic_proposer import SyntheticFactory
+
+        self._guesses = SyntheticFactory(spec)
+        self._level_s = level_s
+
+    def start(self, task: "DraftingTask") -> "Proposer":
+        """A proposer for one generation."""
+        return _Paced(self._guesses.start(task), self._level_s)
+
+
+class _Paced:
+    """A proposer that takes its time."""
+
+    def __init__(self, guesses: "Proposer", level_s: float) -> None:
+        self._guesses = guesses
+        self._level_s = level_s
+
+    def expand(
+        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
+    ) -> "list[Draft]":
+        """See `Proposer`."""
+        began = time.perf_counter()
+        drafts = self._guesses.expand(text, paths, max_depth)
+        num_levels = max(draft.depth for draft in drafts)
+        time.sleep(max(num_levels * self._level_s - (time.perf_counter() - began), 0.0))
+        return drafts
+
+
+class _NoText:
+    """Stands for a tokenizer and its detokenizers: a synthetic target's tokens mean nothing."""
+
+    def detokenizer(self) -> "_NoText":
+        return self
+
+    def push(self, _token: int) -> str:
+        return ""
+
+    def flush(self) -> str:
+        return ""
+
+
+@asynccontextmanager
+async def synthetic_runtime(
+    verifier: str, target: str, level_s: float
+) -> AsyncIterator["EdgeRuntime"]:
+    """What generations over a synthetic target share.
+
+    Args:
+        verifier: its address.
+        target: the text of the spec.
+        level_s: what each level of a draft takes.
+
+    Raises:
+        ConfigError: the spec is none.
+        UnavailableError: no verifier answers.
+    """
+    from outrider_common.config import EdgeSettings
+    from outrider_edge.calibration import Calibration
+    from outrider_edge.estimators import Estimators
+    from outrider_edge.grpc_link import GrpcLink
+    from outrider_edge.runtime import EdgeRuntime
+
+    spec, defaults = SyntheticSpec.parse(target), EdgeSettings()
+    async with GrpcLink(verifier) as link:
+        with ThreadPoolExecutor(defaults.concurrent_drafts, "outrider-draft") as executor:
+            yield EdgeRuntime(
+                tokenizer=cast(Any, _NoText()),
+                fingerprint=spec.tokenizer_fingerprint,
+                factory=PacedFactory(spec, level_s),
+                link=link,
+                info=await link.model_info(),
+                executor=executor,
+                max_depth=defaults.max_depth,
+                calibration=Calibration(),
+                estimators=Estimators(),
+            )
