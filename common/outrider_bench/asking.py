@@ -32,6 +32,7 @@ class Asked:
     num_prompts: int | None = None
     tokens: int | None = None
     rounds: int | None = None
+    warm_up: int | None = None
 
 
 FULL: Final = Asked(
@@ -42,6 +43,7 @@ FULL: Final = Asked(
     num_prompts=12,
     tokens=128,
     rounds=3,
+    warm_up=4,
 )
 
 QUICK: Final = Asked(
@@ -53,6 +55,7 @@ QUICK: Final = Asked(
     num_prompts=3,
     tokens=48,
     rounds=1,
+    warm_up=1,
 )
 """Says whether all of it works, in less than three minutes."""
 
@@ -91,7 +94,7 @@ def request_for(
     }
     counts: dict[str, int] = {
         name: getattr(asked, name) or getattr(defaults, name)
-        for name in ("num_prompts", "tokens", "rounds")
+        for name in ("num_prompts", "tokens", "rounds", "warm_up")
     }
     return Request(
         target=spec,

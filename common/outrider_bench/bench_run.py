@@ -134,8 +134,9 @@ class BenchRun:
                 place,
                 self._plans,
                 questions,
-                self._request.tokens,
                 players,
+                max_tokens=self._request.tokens,
+                num_warm_up=self._request.warm_up,
                 load=load,
                 tick=self._progress.step,
             )

@@ -71,6 +71,7 @@ def bench() -> None:
 @click.option("--num-prompts", type=click.IntRange(1), help="Of a round, spread over the tasks.")
 @click.option("--tokens", type=click.IntRange(2), help="Of an answer at most.")
 @click.option("--rounds", type=click.IntRange(1), help="In each place of the grid.")
+@click.option("--warm-up", type=click.IntRange(1), help="Prompts of each policy, uncounted.")
 @click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True)
 @click.option("--proposers", default="lm", show_default=True, metavar="LIST", help="What drafts.")
 @click.option(

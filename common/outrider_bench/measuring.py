@@ -13,9 +13,6 @@ from outrider_bench.lineup import BASELINE, BLOCK_LENGTHS, FIXED_BLOCK, Place, P
 from outrider_bench.questions import Played, Question
 from outrider_bench.results import Answer, Circumstances, Round
 
-WARM_UP_QUESTIONS: Final = 4
-"""So many, at least, are answered by every policy before anything counts."""
-
 TUNING_QUESTIONS: Final = 2
 TUNING_TOKENS: Final = 48
 
@@ -38,6 +35,7 @@ class PlaceBench:
         plans: the policies, the baseline among them.
         questions: of a round, at least as many as there are sessions.
         max_tokens: of an answer.
+        num_warm_up: so many questions, at least, are answered uncounted.
         players: who answers.
         load: says how busy the machine is.
         tick: is called after every batch of answers, with how many have been measured: once per
@@ -49,9 +47,10 @@ class PlaceBench:
         place: Circumstances,
         plans: Sequence[Plan],
         questions: Sequence[Question],
-        max_tokens: int,
         players: Players,
         *,
+        max_tokens: int,
+        num_warm_up: int,
         load: Callable[[], float],
         tick: Callable[[], None] = lambda: None,
     ) -> None:
@@ -59,6 +58,7 @@ class PlaceBench:
         self._plans = plans
         self._batches = batches(questions, place.sessions)
         self._max_tokens = max_tokens
+        self._num_warm_up = num_warm_up
         self._players = players
         self._load = load
         self._tick = tick
@@ -73,7 +73,7 @@ class PlaceBench:
             The length of blocks of every policy that has them.
         """
         known = known_blocks or {}
-        num_batches = -(-WARM_UP_QUESTIONS // self._place.sessions)
+        num_batches = -(-self._num_warm_up // self._place.sessions)
         blocks = {}
         for plan in self._plans:
             if plan.has_blocks:

@@ -193,6 +193,7 @@ class Request:
         num_prompts: of a round.
         tokens: of an answer at most.
         rounds: in each place of the grid.
+        warm_up: so many prompts, at least, are answered by every policy before anything counts.
         seed: of the sampling; prompt number i has seed + i.
         proposers: what drafts.
         draft_ms: what each level of a draft takes where the target is synthetic; else None.
@@ -209,6 +210,7 @@ class Request:
     num_prompts: int
     tokens: int
     rounds: int
+    warm_up: int
     seed: int
     proposers: tuple[str, ...]
     draft_ms: float | None = None
