@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,9 @@ def _load(settings: TransformersPlayerSettings) -> TransformersPlayer:
     assistant = load_causal_lm(Path(settings.assistant), lambda _config: None)
     if settings.kind is AssistantKind.DYNAMIC_INT8:
         quantise: Any = torch.ao.quantization.quantize_dynamic
-        assistant = quantise(assistant, {torch.nn.Linear}, dtype=torch.qint8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecated, in favour of a package of its own
+            assistant = quantise(assistant, {torch.nn.Linear}, dtype=torch.qint8)
     return TransformersPlayer(target, assistant)
 
 
