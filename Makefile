@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link train-demo-drafter format proto proto-baseline docs lock clean
+.PHONY: help setup demo test check bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network train-demo-drafter format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,13 @@ bench-tokens: setup ## Measure tokens a pass: best-first drafting against fixed 
 bench-gpu: setup ## Measure passes on a GPU: build/bench_gpu.md is a section for docs/benchmarks.md
 	@mkdir -p build
 	$(BIN)/python tests/benchmarks/bench_gpu.py --out build/bench_gpu.json --section build/bench_gpu.md
+
+# A grid takes hours: this goes on where it was stopped. NETWORK_BUNDLES names those that are compared.
+NETWORK_BUNDLES ?= smollm2-135m-int8 smollm2-135m-int4 $(patsubst %/manifest.json,%,$(wildcard $(DRAFTER_DIR)/bundle/manifest.json))
+NETWORK_RESULTS ?= build/network.json
+bench-network: setup ## Measure all policies over a grid of links; goes on where it was stopped
+	@mkdir -p build
+	$(BIN)/outrider bench run --out $(NETWORK_RESULTS) --resume $(foreach bundle,$(NETWORK_BUNDLES),--bundle $(bundle))
 
 bench-link: setup ## Measure what the link emulator adds, printed as a page
 	$(BIN)/python tests/benchmarks/bench_link.py

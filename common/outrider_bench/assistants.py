@@ -4,8 +4,14 @@ A bundle is an ONNX graph; Transformers wants weights. Pure.
 """
 
 from enum import StrEnum
+from typing import Final
 
 from outrider_models.bundle import Manifest
+
+NO_ASSISTANT: Final = (
+    "nothing, and 'assisted' is left out: the bundle is no copy of its target, Transformers runs "
+    "no ONNX graphs, and no --assistant names the same drafter as a torch model"
+)
 
 
 class AssistantKind(StrEnum):

@@ -82,10 +82,10 @@ class BenchRun:
         self._request = request
         self._store = store
         self._progress = progress
-        self._plans = plans_of(request.policies)
         self._cores = choose_cores()
+        plans = plans_of(request.policies)
         self._sources = {
-            pair: find_pair(store, request.target, pair, self._plans, options.assistants)
+            pair: find_pair(store, request.target, pair, plans, options.assistants)
             for pair in request.pairs
         }
         self._prompts = _prompts(request, options)
@@ -109,7 +109,7 @@ class BenchRun:
 
     def _num_steps(self, place: Circumstances) -> int:
         num_batches = len(batches(self._prompts, place.sessions))
-        return len(self._ledger.missing(place)) * num_batches * len(self._plans)
+        return len(self._ledger.missing(place)) * num_batches * len(self._sources[place.pair].plans)
 
     def _run_pair(self, verifier: str, pair: str, todo: Sequence[Circumstances]) -> None:
         self._progress.starting(f"the players of {pair}")
@@ -121,7 +121,9 @@ class BenchRun:
             synthetic=request.target if sources.bundle is None else None,
             draft_ms=request.draft_ms or 0.0,
         )
-        crew_of_pair = running_crew(verifier, self._plans, self._cores, edge, sources.transformers)
+        crew_of_pair = running_crew(
+            verifier, sources.plans, self._cores, edge, sources.transformers
+        )
         with crew_of_pair as crew:
             questions = _questions(self._prompts, crew, request.seed)
             for place in todo:
@@ -132,7 +134,7 @@ class BenchRun:
         with crew.at(place) as players:
             bench = PlaceBench(
                 place,
-                self._plans,
+                self._sources[place.pair].plans,
                 questions,
                 players,
                 max_tokens=self._request.tokens,
@@ -168,5 +170,4 @@ def _questions(prompts: Sequence[Prompt], crew: Crew, seed: int) -> list[Questio
 
 
 def _software(sources: Mapping[str, PairSources]) -> dict[str, str]:
-    said = {pair: each.assistant_in_words for pair, each in sources.items()}
-    return {pair: words for pair, words in said.items() if words is not None}
+    return {pair: each.software for pair, each in sources.items() if each.software is not None}

@@ -131,8 +131,10 @@ def run(
     )
     options = RunOptions(out, resume, force, prompts, assistants_from(assistants))
     store = ModelStore(loaded.settings.models.cache_dir or default_root())
-    with interrupted_by_sigterm(), BenchTerminal() as terminal:
-        results = BenchRun(request, options, store, terminal).run()
+    terminal = BenchTerminal()
+    bench_run = BenchRun(request, options, store, terminal)
+    with interrupted_by_sigterm(), terminal:
+        results = bench_run.run()
     click.echo(f"{len(results.cells)} cells in {out}")
 
 

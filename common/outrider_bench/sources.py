@@ -3,12 +3,12 @@
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from outrider_bench.assistants import in_words, kind_for
+from outrider_bench.assistants import NO_ASSISTANT, in_words, kind_for
 from outrider_bench.grid import spread_over_tasks
 from outrider_bench.lineup import Place, Plan
 from outrider_bench.transformers_player import TransformersPlayerSettings
@@ -30,26 +30,23 @@ class PairSources:
     """One target and one drafter on this machine.
 
     Attributes:
+        plans: the policies that can be measured with them.
         bundle: the drafter's directory; None where the target is synthetic.
         transformers: the models that Transformers runs in their place; None where it runs none.
+        software: what assists Transformers, in words; None where nobody asked for that.
     """
 
-    bundle: Path | None
-    transformers: TransformersPlayerSettings | None
-
-    @property
-    def assistant_in_words(self) -> str | None:
-        """What assists Transformers; None where nothing does."""
-        if self.transformers is None or self.transformers.assistant is None:
-            return None
-        return in_words(self.transformers.kind, Path(self.transformers.assistant).name)
+    plans: tuple[Plan, ...]
+    bundle: Path | None = None
+    transformers: TransformersPlayerSettings | None = None
+    software: str | None = None
 
 
 def find_pair(
     store: ModelStore,
     target: str,
     pair: str,
-    plans: Sequence[Plan],
+    plans: tuple[Plan, ...],
     assistants: Mapping[str, Path],
 ) -> PairSources:
     """What a pair needs.
@@ -58,7 +55,7 @@ def find_pair(
         store: where models are.
         target: the model, or the text of a synthetic target.
         pair: the bundle, or the same text.
-        plans: the policies.
+        plans: the policies that are asked for.
         assistants: directories of torch models for the bundles that have another one.
 
     Raises:
@@ -71,31 +68,35 @@ def find_pair(
                 f"The policy '{others[0].name}' needs a real target, and '{target}' is synthetic; "
                 "leave it out."
             )
-        return PairSources(None, None)
+        return PairSources(plans)
     directory = store.resolve_model(target)
     bundle = Bundle.load(store.resolve_bundle(pair))
     if not others:
-        return PairSources(bundle.path, None)
-    is_assisted = any(plan.drafts for plan in others)
-    weights = _weights_of(pair, bundle, directory, assistants) if is_assisted else None
-    settings = TransformersPlayerSettings(
-        str(directory), None if weights is None else str(weights), kind_for(bundle.manifest)
-    )
-    return PairSources(bundle.path, settings)
+        return PairSources(plans, bundle.path)
+    return _beside_transformers(plans, directory, bundle, assistants.get(pair))
 
 
-def _weights_of(pair: str, bundle: Bundle, target: Path, assistants: Mapping[str, Path]) -> Path:
-    """Weights for torch that are those of a bundle: a copy of the target has the target's own."""
-    if pair in assistants:
-        return assistants[pair]
+def _beside_transformers(
+    plans: tuple[Plan, ...], target: Path, bundle: Bundle, given: Path | None
+) -> PairSources:
+    """What Transformers can be assisted by, and the policies that are left."""
+    kind = kind_for(bundle.manifest)
+    plain = TransformersPlayerSettings(str(target), None, kind)
+    needy = [plan for plan in plans if plan.place is Place.TRANSFORMERS and plan.drafts]
+    if not needy:
+        return PairSources(plans, bundle.path, plain)
+    weights = given or (target if _is_copy(bundle, target) else None)
+    if weights is None:
+        left = tuple(plan for plan in plans if plan not in needy)
+        return PairSources(left, bundle.path, plain, NO_ASSISTANT)
+    settings = TransformersPlayerSettings(str(target), str(weights), kind)
+    return PairSources(plans, bundle.path, settings, in_words(kind, weights.name))
+
+
+def _is_copy(bundle: Bundle, target: Path) -> bool:
+    """Whether a bundle has all layers of its target: then it has the target's weights."""
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
-    if config.get("num_hidden_layers") != bundle.manifest.kv.num_layers:
-        raise ConfigError(
-            f"The bundle '{pair}' is no copy of its target, and Transformers cannot run ONNX "
-            f"graphs; give the same drafter as a torch model by --assistant {pair}=DIR, or leave "
-            "the policy 'assisted' out."
-        )
-    return target
+    return bool(config.get("num_hidden_layers") == bundle.manifest.kv.num_layers)
 
 
 def find_prompts(path: Path | None, num_wanted: int) -> list[Prompt]:

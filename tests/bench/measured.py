@@ -6,9 +6,7 @@ from typing import Any
 
 from outrider_bench.results import Answer, Circumstances, Counters, Machine, Request, Round
 
-PLACE = Circumstances(
-    pair="pair", rtt_ms=50.0, bandwidth_mbps=None, sessions=1, temperature=0.0
-)
+PLACE = Circumstances(pair="pair", rtt_ms=50.0, bandwidth_mbps=None, sessions=1, temperature=0.0)
 
 REQUEST = Request(
     target="target",

@@ -14,7 +14,9 @@ from outrider_common.errors import ConfigError
 
 
 def test_the_grid_is_every_combination_and_the_round_trip_changes_most_often() -> None:
-    request = replace(REQUEST, pairs=("a", "b"), temperatures=(0.0, 1.0), bandwidth_mbps=(None, 1.0))
+    request = replace(
+        REQUEST, pairs=("a", "b"), temperatures=(0.0, 1.0), bandwidth_mbps=(None, 1.0)
+    )
     grid = places(request)
     assert len(grid) == len(set(grid)) == 2 * 2 * 2 * 2
     assert [place.rtt_ms for place in grid[:4]] == [0, 50, 0, 50]
