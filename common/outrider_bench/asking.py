@@ -99,7 +99,7 @@ def request_for(
     return Request(
         target=spec,
         pairs=(spec,) if is_synthetic else bundles,
-        policies=_words(said["policies"]) or _all_policies(is_synthetic),
+        policies=_words(said["policies"] or ",".join(_all_policies(is_synthetic))),
         rtt_ms=_each("--rtt", said["rtt"], lambda *named: quantities.seconds(*named) * 1e3),
         bandwidth_mbps=_each("--bandwidth", said["bandwidth"], _mbps),
         sessions=_each("--sessions", said["sessions"], _count),

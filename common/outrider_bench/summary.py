@@ -45,6 +45,7 @@ def cell_of(place: Circumstances, policy: str, rounds: Sequence[Round]) -> Cell:
     base = [_of_policy(each, BASELINE) for each in rounds]
     answers = [answer for each in own for answer in each]
     mismatches = sum(answer.mismatches for answer in answers)
+    times_ms = [1e3 / rate for rate in _defined(map(decoding_rate, answers))]
     is_promised = PLANS[policy].is_ours or place.temperature == 0
     figures: dict[str, Any] = {
         **asdict(place),
@@ -58,7 +59,7 @@ def cell_of(place: Circumstances, policy: str, rounds: Sequence[Round]) -> Cell:
         prompts=len(own[0]),
         tokens=sum(answer.tokens for answer in answers),
         ttft_ms=_quantiles([answer.ttft_ms for answer in answers]),
-        tpot_ms=_quantiles([1e3 / rate for rate in _defined(map(decoding_rate, answers))]),
+        tpot_ms=_quantiles(times_ms) if times_ms else None,
         exact=not mismatches if is_promised else None,
         mismatches=mismatches,
         block_nodes=rounds[-1].block_nodes.get(policy),
@@ -150,8 +151,6 @@ def _defined(figures: Iterable[float | None]) -> list[float]:
     return [figure for figure in figures if figure is not None]
 
 
-def _quantiles(times_ms: Sequence[float]) -> Quantiles | None:
-    if not times_ms:
-        return None
+def _quantiles(times_ms: Sequence[float]) -> Quantiles:
     p50, p95, p99 = np.percentile(times_ms, (50, 95, 99)).tolist()
     return Quantiles(p50=p50, p95=p95, p99=p99)
