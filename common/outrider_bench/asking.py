@@ -4,7 +4,7 @@ Pure. Which values make sense together is for `grid` and `sources` to say.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar, get_args
 
@@ -33,6 +33,11 @@ class Asked:
     tokens: int | None = None
     rounds: int | None = None
     warm_up: int | None = None
+
+    def over(self, defaults: "Asked") -> "Asked":
+        """The same, and what it leaves out from the defaults."""
+        said = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(defaults, **said)
 
 
 FULL: Final = Asked(
@@ -88,27 +93,24 @@ def request_for(
     """
     is_synthetic = SyntheticSpec.is_meant_by(target)
     spec = str(SyntheticSpec.parse(target)) if is_synthetic else target
-    said: dict[str, str] = {
-        name: getattr(asked, name) or getattr(defaults, name) or ""
-        for name in ("policies", "rtt", "bandwidth", "sessions", "temperature")
-    }
-    counts: dict[str, int] = {
-        name: getattr(asked, name) or getattr(defaults, name)
-        for name in ("num_prompts", "tokens", "rounds", "warm_up")
-    }
+    whole = asked.over(defaults)
+    every_policy = ",".join(_all_policies(is_synthetic))
     return Request(
         target=spec,
         pairs=(spec,) if is_synthetic else bundles,
-        policies=_words(said["policies"] or ",".join(_all_policies(is_synthetic))),
-        rtt_ms=_each("--rtt", said["rtt"], lambda *named: quantities.seconds(*named) * 1e3),
-        bandwidth_mbps=_each("--bandwidth", said["bandwidth"], _mbps),
-        sessions=_each("--sessions", said["sessions"], _count),
-        temperatures=_each("--temperature", said["temperature"], quantities.number),
+        policies=_words(every_policy if whole.policies is None else whole.policies),
+        rtt_ms=_each("--rtt", whole.rtt, lambda *named: quantities.seconds(*named) * 1e3),
+        bandwidth_mbps=_each("--bandwidth", whole.bandwidth, _mbps),
+        sessions=_each("--sessions", whole.sessions, _count),
+        temperatures=_each("--temperature", whole.temperature, quantities.number),
         prompt_file=None if is_synthetic else prompt_file,
+        num_prompts=whole.num_prompts or 1,
+        tokens=whole.tokens or 1,
+        rounds=whole.rounds or 1,
+        warm_up=whole.warm_up or 1,
         seed=seed,
         proposers=("synthetic",) if is_synthetic else _proposers(proposers),
         draft_ms=quantities.seconds("--draft-time", draft_time) * 1e3 if is_synthetic else None,
-        **counts,
     )
 
 
@@ -140,8 +142,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _each(name: str, text: str, read: Callable[[str, str], _Value]) -> tuple[_Value, ...]:
-    return tuple(read(name, word) for word in _words(text))
+def _each(name: str, text: str | None, read: Callable[[str, str], _Value]) -> tuple[_Value, ...]:
+    return tuple(read(name, word) for word in _words(text or ""))
 
 
 def _mbps(name: str, text: str) -> float | None:
