@@ -127,7 +127,7 @@ def run(
         seed=seed,
         proposers=proposers,
         draft_time=draft_time,
-        prompt_file=prompts and file_in_words(prompts),
+        prompt_file=None if prompts is None else file_in_words(prompts),
     )
     options = RunOptions(out, resume, force, prompts, assistants_from(assistants))
     store = ModelStore(loaded.settings.models.cache_dir or default_root())

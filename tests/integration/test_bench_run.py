@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from outrider_bench.lineup import BLOCK_LENGTHS
 from outrider_bench.results import BenchResults
 from outrider_bench.results_file import read_results
 
@@ -91,7 +92,8 @@ def test_a_real_pair_beside_other_software(
         assert (cell.exact, cell.tokens) == (True, 12), cell.policy
         assert cell.speedup_by_task.keys() == {"why"}
     for policy in ("stop-and-wait-tuned", "auto", "colocated"):
-        assert (cells[policy].acceptance_rate or 0) > 0
-    assert cells["stop-and-wait-tuned"].block_nodes is not None
-    assert cells["assisted"].acceptance_rate is None
+        assert cells[policy].draft_nodes_per_token is not None
+    for policy in ("transformers", "assisted", "assisted-lookup"):
+        assert cells[policy].draft_nodes_per_token is None
+    assert cells["stop-and-wait-tuned"].block_nodes in BLOCK_LENGTHS
     assert "8 bits" in next(iter(results.machine.software.values()))
