@@ -4,8 +4,8 @@ from typing import Final
 
 from rich.table import Column, Table
 
+from outrider_charts.line_chart import LineChart, Point, Series
 from outrider_distill.evaluation import FIRST, Evaluation
-from outrider_distill.svg import line_chart
 
 SHOWN_CHAINS: Final = (4,)
 SHOWN_TREES: Final = (8, 16)
@@ -34,18 +34,25 @@ def times_sentence(evaluation: Evaluation) -> str:
 def plot(evaluation: Evaluation) -> str:
     """The expected speed-up over the round trip, at the first temperature, as SVG."""
     temperature, speeds = next(iter(evaluation.speeds.items()))
-    return line_chart(
+    lines = {
+        "the cloud alone": [1.0 for _ in speeds],
+        "stop and wait": [speed.stop_and_wait for speed in speeds],
+        "hedged chain": [speed.chain for speed in speeds],
+        "hedged tree, at best": [speed.tree for speed in speeds],
+    }
+    round_trips = tuple(speed.round_trip_s * 1e3 for speed in speeds)
+    chart = LineChart(
         f"{evaluation.request.bundle} for {evaluation.request.target}, temperature {temperature:g}",
-        [f"{speed.round_trip_s * 1e3:g}" for speed in speeds],
-        {
-            "the cloud alone": [1.0 for _ in speeds],
-            "stop and wait": [speed.stop_and_wait for speed in speeds],
-            "hedged chain": [speed.chain for speed in speeds],
-            "hedged tree, at best": [speed.tree for speed in speeds],
-        },
         x_label="round trip, ms",
         y_label="tokens/s against the cloud alone",
+        x_ticks=round_trips,
+        series=tuple(
+            Series(name, tuple(map(Point, round_trips, values)), look)
+            for look, (name, values) in enumerate(lines.items())
+        ),
+        is_root=True,
     )
+    return chart.svg()
 
 
 def _worths(evaluation: Evaluation, temperature: float) -> Table:

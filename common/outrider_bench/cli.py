@@ -27,7 +27,10 @@ from outrider_bench.link import LOOPBACK, LinkEmulator
 from outrider_bench.link_stats import LinkStats, WayStats
 from outrider_bench.precise_loop import precise_event_loop
 from outrider_bench.profile import PROFILES, LinkProfile, named_profile
+from outrider_bench.report_files import read_measured, read_trace, write_report
+from outrider_bench.report_page import Report
 from outrider_bench.sources import CHECKOUT_PROMPTS, file_in_words
+from outrider_charts.png import can_render
 from outrider_common.cli_options import settings_options
 from outrider_common.config import DEFAULT_BUNDLE, DEFAULT_MODEL, ModelSettings
 from outrider_common.config_loading import LoadedSettings
@@ -136,6 +139,35 @@ def run(
     with interrupted_by_sigterm(), terminal:
         results = bench_run.run()
     click.echo(f"{len(results.cells)} cells in {out}")
+
+
+@bench.command()
+@click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("bench-report"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the page and the charts go.",
+)
+@click.option(
+    "--trace",
+    "traces",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A timeline of this generation ('outrider edge run --trace FILE'), and formulas with its "
+    "pace. Repeatable.",
+)
+@settings_options()
+def report(results: Path, out: Path, traces: tuple[Path, ...], loaded: LoadedSettings) -> None:
+    """Show RESULTS of 'outrider bench run' as one HTML page, and its charts as SVG and PNG."""
+    measured = Report.of(read_measured(results), [read_trace(path) for path in traces])
+    files = write_report(measured, out)
+    click.echo(f"{files[0]} and {len(files) - 1} pictures")
+    if not can_render():
+        click.echo("PNGs need the extra 'report': pip install 'outrider[report]'")
 
 
 @bench.command()

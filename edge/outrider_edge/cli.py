@@ -25,11 +25,18 @@ from outrider_common.config import (
 )
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import InvalidPromptError
+from outrider_common.generation_trace import GenerationTrace
+from outrider_common.output_file import require_writable
 from outrider_common.records import TokenRecord
 from outrider_common.sampling import SamplingParams
+from outrider_edge.chrome_trace import chrome_trace_as_text
 from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
 from outrider_edge.render import TokenRenderer, print_table
 from outrider_edge.tokenizer import EdgeTokenizer
+from outrider_edge.tracing import TraceRecorder
+
+_Traced = tuple[GenerationResult, GenerationTrace]
+"""An answer, and what happened when."""
 
 
 @click.group(name="edge")
@@ -51,6 +58,12 @@ def edge() -> None:
     metavar="FILE",
     help="Write the full record of every token to FILE as JSON, too.",
 )
+@click.option(
+    "--trace",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what happened when to FILE, to be opened with Perfetto or chrome://tracing.",
+)
 @click.option("--summary/--no-summary", default=True, help="End with a table of figures.")
 @settings_options(EdgeSettings, SamplingSettings, ModelSettings)
 def run(
@@ -60,6 +73,7 @@ def run(
     ignore_eos: bool,
     as_json: bool,
     record: Path | None,
+    trace: Path | None,
     summary: bool,
     loaded: LoadedSettings,
 ) -> None:
@@ -67,18 +81,22 @@ def run(
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise InvalidPromptError("The prompt is empty; say what to answer.")
+    if trace is not None:
+        require_writable(trace, "--trace")
     shape = _Shape(text, raw, stop, ignore_eos)
     if as_json:
-        result = asyncio.run(_generate(loaded.settings, shape, lambda _record: None))
+        result, happened = asyncio.run(_generate(loaded.settings, shape, lambda _record: None))
         click.echo(result_as_json(result))
     else:
-        result = asyncio.run(_generate_visibly(loaded.settings, shape))
+        result, happened = asyncio.run(_generate_visibly(loaded.settings, shape))
         if summary:
             print_summary(Console(), result)
         if result.acceptance_mode is not AcceptanceMode.EXACT:
             Console().print(whose_text(result.acceptance_mode), soft_wrap=True)
     if record is not None:
         record.write_text(result_as_json(result) + "\n", encoding="utf-8")
+    if trace is not None:
+        trace.write_text(chrome_trace_as_text(happened), encoding="utf-8")
 
 
 @edge.command()
@@ -129,7 +147,7 @@ def _acceptance(settings: SamplingSettings) -> Acceptance:
     )
 
 
-async def _generate(settings: Settings, shape: _Shape, on_token: OnToken) -> GenerationResult:
+async def _generate(settings: Settings, shape: _Shape, on_token: OnToken) -> _Traced:
     from outrider_edge.calibration_store import CalibrationStore
     from outrider_edge.runtime import edge_runtime  # the model runtime takes a while to import
     from outrider_models.bundle import Bundle
@@ -139,10 +157,13 @@ async def _generate(settings: Settings, shape: _Shape, on_token: OnToken) -> Gen
     bundle = Bundle.load(store.resolve_bundle(settings.edge.bundle))
     calibrations = CalibrationStore(store.root / "calibrations")
     async with edge_runtime(settings.edge, bundle, calibrations) as runtime:
-        return await runtime.generate(shape.request(runtime.tokenizer, settings.sampling), on_token)
+        recorder = TraceRecorder()
+        request = shape.request(runtime.tokenizer, settings.sampling)
+        result = await runtime.generate(request, on_token, recorder)
+        return result, runtime.trace(recorder, result, drafter=bundle.path.name)
 
 
-async def _generate_visibly(settings: Settings, shape: _Shape) -> GenerationResult:
+async def _generate_visibly(settings: Settings, shape: _Shape) -> _Traced:
     renderer = TokenRenderer(Console())
     is_first = True
 

@@ -25,6 +25,7 @@ from outrider_common.messages import (
 )
 from outrider_common.records import GenerationStats, TokenRecord
 from outrider_common.sampling import SamplingParams
+from outrider_common.tree import DraftNode
 from outrider_edge.calibration import Calibration
 from outrider_edge.estimators import Estimators
 from outrider_edge.link import SessionLink, VerifierLink
@@ -33,6 +34,7 @@ from outrider_edge.proposer import Draft, Learner, Proposer
 from outrider_edge.session import DraftRun, EdgeSession
 from outrider_edge.statistics import StatsCollector
 from outrider_edge.streaming_text import IncrementalDetokenizer, StopMatcher
+from outrider_edge.tracing import TraceRecorder
 
 _logger = logging.getLogger(__name__)
 
@@ -130,6 +132,7 @@ class Generation:
         calibration: what guesses are worth; it learns. Fresh if None.
         estimators: the pace of link, verifier and drafter; they learn. Fresh if None.
         policy: how the session may draft.
+        recorder: told of everything that happens and when; None: nobody is.
     """
 
     def __init__(
@@ -148,6 +151,7 @@ class Generation:
         calibration: Calibration | None = None,
         estimators: Estimators | None = None,
         policy: DraftingPolicy = AUTO,
+        recorder: TraceRecorder | None = None,
     ) -> None:
         self._request = request
         self._link = link
@@ -161,6 +165,8 @@ class Generation:
         self._calibration = calibration
         self._estimators = estimators or Estimators()
         self._policy = policy
+        self._recorder = recorder
+        self._began = 0.0  # by the performance counter
         self._num_read = 0  # tokens that the proposer saw when it was last asked
         self._answer = _Answer(detokenizer, StopMatcher(request.stop_strings), on_token)
         self._stats = StatsCollector()
@@ -173,12 +179,12 @@ class Generation:
         Raises:
             OutriderError: the verifier refused the request, or the link broke.
         """
-        began = time.perf_counter()
+        self._began = time.perf_counter()
         stream = await self._link.open(self._open_message(), self._info.limits.max_message_bytes)
         try:
             opened = await _opened(stream, self._request.acceptance.mode)
-            self._estimators.opened(time.perf_counter() - began)
-            session = self._make_session(opened, lambda: time.perf_counter() - began)
+            self._note_opened()
+            session = self._make_session(opened)
             finish_reason = await self._converse(stream, session)
         finally:
             stream.close()
@@ -189,6 +195,16 @@ class Generation:
             stats=self._close_the_books(stream, session),
             acceptance_mode=self._request.acceptance.mode,
         )
+
+    def _now_s(self) -> float:
+        """Seconds since the request began."""
+        return time.perf_counter() - self._began
+
+    def _note_opened(self) -> None:
+        now_s = self._now_s()
+        self._estimators.opened(now_s)
+        if self._recorder:
+            self._recorder.opened(now_s)
 
     def _close_the_books(self, stream: SessionLink, session: EdgeSession) -> GenerationStats:
         """The sums, and an event that says at what pace things were estimated to go."""
@@ -212,7 +228,7 @@ class Generation:
             num_runner_ups=self._learner.num_runner_ups if self._learner else 0,
         )
 
-    def _make_session(self, opened: Opened, clock: Callable[[], float]) -> EdgeSession:
+    def _make_session(self, opened: Opened) -> EdgeSession:
         max_length = min(
             len(self._request.prompt) + self._request.max_tokens, self._info.max_positions
         )
@@ -225,7 +241,7 @@ class Generation:
             regime=self._regime(),
             policy=self._policy,
             estimators=self._estimators,
-            clock=clock,
+            clock=self._now_s,
         )
 
     def _regime(self) -> str:
@@ -266,11 +282,15 @@ class Generation:
 
     async def _expand(self, run: DraftRun) -> list[Draft]:
         loop = asyncio.get_running_loop()
-        began = time.perf_counter()
+        began_s = self._now_s()
         drafts = await loop.run_in_executor(
             self._executor, self._proposer.expand, run.text, run.paths, run.max_depth
         )
-        self._note_run(run, time.perf_counter() - began, drafts)
+        ended_s = self._now_s()
+        self._note_run(run, ended_s - began_s, drafts)
+        if self._recorder:
+            num_guesses = sum(len(draft.tokens) for draft in drafts)
+            self._recorder.drafted(began_s, ended_s, len(run.points), num_guesses)
         return drafts
 
     def _note_run(self, run: DraftRun, seconds: float, drafts: Sequence[Draft]) -> None:
@@ -292,8 +312,14 @@ class Generation:
             self._drafted.clear()
             nodes = session.take_unsent()
             if nodes:
-                self._stats.sent(len(nodes))
+                self._note_sent(nodes, session)
                 await stream.extend(nodes)
+
+    def _note_sent(self, nodes: Sequence[DraftNode], session: EdgeSession) -> None:
+        self._stats.sent(len(nodes))
+        if self._recorder:
+            hung = [session.hung(node.node_id) for node in nodes]
+            self._recorder.sent(nodes, hung, self._now_s())
 
     async def _receive(self, stream: SessionLink, session: EdgeSession) -> FinishReason:
         """Take commits until one is the last, or a stop string is found."""
@@ -316,8 +342,11 @@ class Generation:
                     )
 
     def _take(self, commit: Commit, session: EdgeSession) -> None:
+        now_s = self._now_s()
         self._stats.committed(commit)
         records = session.receive(commit)
+        if self._recorder:
+            self._recorder.committed(commit, len(records), now_s)
         if session.has_unsent:
             self._drafted.set()
         if self._learner:

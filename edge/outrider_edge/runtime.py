@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.errors import MismatchError
+from outrider_common.generation_trace import GenerationTrace
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
 from outrider_edge.batched_drafting import BatchedModel
 from outrider_edge.block_proposer import BlockFactory
@@ -28,6 +29,7 @@ from outrider_edge.recycling import RecyclingFactory
 from outrider_edge.retrieval import RetrievalFactory
 from outrider_edge.simple_proposers import GarbageFactory, NoneFactory
 from outrider_edge.tokenizer import EdgeTokenizer
+from outrider_edge.tracing import TraceRecorder
 from outrider_models.bundle import Bundle, tokenizer_fingerprint
 
 
@@ -59,8 +61,15 @@ class EdgeRuntime:
     estimators: Estimators
     policy: DraftingPolicy = AUTO
 
-    async def generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+    async def generate(
+        self,
+        request: GenerationRequest,
+        on_token: OnToken,
+        recorder: TraceRecorder | None = None,
+    ) -> GenerationResult:
         """Answer one request; each token goes to `on_token` as it is committed.
+
+        A recorder is told of everything that happens.
 
         Raises:
             OutriderError: the request cannot be served.
@@ -84,8 +93,27 @@ class EdgeRuntime:
             calibration=self.calibration,
             estimators=self.estimators,
             policy=self.policy,
+            recorder=recorder,
         )
         return await generation.run()
+
+    def trace(
+        self, recorder: TraceRecorder, result: GenerationResult, drafter: str
+    ) -> GenerationTrace:
+        """What a recorder saw of an answer, with texts and names.
+
+        Args:
+            recorder: that `generate` was given.
+            result: what it gave.
+            drafter: the name of what drafted.
+        """
+        return recorder.trace(
+            round_trip_s=self.estimators.estimates().round_trip_s,
+            target=self.info.model,
+            drafter=drafter,
+            texts={record.position: record.text for record in result.records},
+            text_of=lambda token: self.tokenizer.decode([token]),
+        )
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,7 @@ from outrider_edge.expansion import (
     num_likelier,
 )
 from outrider_edge.growing_text import GrowingText
-from outrider_edge.guess_tree import Fate, GuessTree
+from outrider_edge.guess_tree import Fate, GuessTree, Hung
 from outrider_edge.guesses import Candidate, candidates
 from outrider_edge.lookahead import Leaf, Lookahead
 from outrider_edge.pass_watch import PassWatch
@@ -142,6 +142,12 @@ class EdgeSession:
     def num_probes(self) -> int:
         """How often it was tried again."""
         return self._probing.num_probes
+
+    def hung(self, node_id: int) -> Hung:
+        """How a live node came to be."""
+        hung = self._guesses.hung(node_id)
+        assert hung is not None  # it is forgotten only with the node
+        return hung
 
     # --- drafting -----------------------------------------------------------------------------
 

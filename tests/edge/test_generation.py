@@ -21,6 +21,7 @@ from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
 from outrider_edge.proposer import Draft
 from outrider_edge.streaming_text import IncrementalDetokenizer
+from outrider_edge.tracing import TraceRecorder
 
 PROMPT = (ord("?"),)
 ANSWER = [ord(c) for c in "It rides ahead of the convoy and signals back."]
@@ -78,6 +79,7 @@ async def generate(
     on_token: Any = lambda _record: None,
     calibration: Calibration | None = None,
     estimators: Estimators | None = None,
+    recorder: TraceRecorder | None = None,
     **changes: Any,
 ) -> GenerationResult:
     request: dict[str, Any] = {
@@ -98,6 +100,7 @@ async def generate(
         on_token=on_token,
         calibration=calibration,
         estimators=estimators,
+        recorder=recorder,
     )
     return await generation.run()
 
