@@ -27,6 +27,10 @@ _MASK_32: Final = 0xFFFFFFFF
 _MULTIPLIER: Final = 0xD2511F53  # odd; one of the two of Philox
 _TEXT, _PROBE, _COIN, _MISS = 1, 2, 3, 4  # so that different ends have different hashes
 
+RUNNER_UP_SHARE: Final = 0.5
+"""Where a guess is wrong, the next in rank is right with this chance: with an acceptance of 0.8 the
+target's token is among the first four in 0.975 of the positions, about as in a quantised copy."""
+
 _NUM_RECENT: Final = 4
 _NUM_PROBES: Final = 3
 
@@ -170,11 +174,44 @@ def guess(spec: SyntheticSpec, text: Sequence[int], coin_seed: int) -> int:
         text: at least one token.
         coin_seed: another one, other mistakes; in [0, 2**32).
     """
+    return ranked_guesses(spec, text, coin_seed, 1)[0]
+
+
+def ranked_guesses(
+    spec: SyntheticSpec, text: Sequence[int], coin_seed: int, num_ranks: int
+) -> list[int]:
+    """Different guesses of what follows a text, the best first, at most `num_ranks`.
+
+    The first is `guess`; the right one is of rank r with the chance of `rank_chances`. The end of
+    text is never guessed.
+    """
     digest = _digest_of(spec, text)
-    if _mix(digest, coin_seed, _COIN) < spec.acceptance * (_MASK_32 + 1):
-        return _token(spec, digest)
-    step = 1 + _mix(digest, coin_seed, _MISS) % (spec.vocab - 2)
-    return _token(spec, digest + step)  # there are vocab - 1 tokens, so it is another
+    num_ranks = min(num_ranks, spec.vocab - 1)
+    right_at = _rank_of_right(spec, _mix(digest, coin_seed, _COIN) / (_MASK_32 + 1), num_ranks)
+    step = _mix(digest, coin_seed, _MISS)
+    wrong = (1 + (step + i) % (spec.vocab - 2) for i in range(num_ranks))
+    steps = [0 if rank == right_at else next(wrong) for rank in range(num_ranks)]
+    return [_token(spec, digest + step) for step in steps]  # of vocab - 1 tokens: all different
+
+
+def rank_chances(spec: SyntheticSpec, num_ranks: int) -> list[float]:
+    """How likely the guess of each rank is right: `acceptance`, then `RUNNER_UP_SHARE` of what is
+    left, each time.
+    """
+    chances: list[float] = []
+    for _ in range(num_ranks):
+        share = RUNNER_UP_SHARE if chances else spec.acceptance
+        chances.append(share * (1 - sum(chances)))
+    return chances
+
+
+def _rank_of_right(spec: SyntheticSpec, coin: float, num_ranks: int) -> int | None:
+    """The rank of the right guess by a coin in [0, 1); None: none of them is right."""
+    for rank, chance in enumerate(rank_chances(spec, num_ranks)):
+        if coin < chance:
+            return rank
+        coin -= chance
+    return None
 
 
 def _token(spec: SyntheticSpec, digest: _Whole) -> _Whole:

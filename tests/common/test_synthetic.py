@@ -13,6 +13,8 @@ from outrider_common.synthetic import (
     SyntheticSpec,
     guess,
     next_token,
+    rank_chances,
+    ranked_guesses,
     seen_positions,
     token_after,
 )
@@ -202,3 +204,24 @@ def test_sessions_with_different_texts_are_guessed_independently() -> None:
 def test_wrong_guesses_are_spread_over_the_vocabulary() -> None:
     spec = replace(SPEC, acceptance=0)
     assert {guess(spec, [i, 1], 3) for i in range(3000)} == set(range(1, 100))
+
+
+@pytest.mark.parametrize("acceptance", [0.0, 0.5, 0.8])
+def test_the_right_token_has_each_rank_with_its_chance(acceptance: float) -> None:
+    """Five standard deviations: wrong once in a million seeds, and this one is fixed."""
+    spec = SyntheticSpec(vocab=500, acceptance=acceptance)
+    texts = [[1 + i % 499, 1 + i // 499] for i in range(4000)]
+    drafts = [ranked_guesses(spec, text, 3, 4) for text in texts]
+    for rank, chance in enumerate(rank_chances(spec, 4)):
+        num_right = sum(
+            draft[rank] == next_token(spec, text) for draft, text in zip(drafts, texts, strict=True)
+        )
+        assert abs(num_right - 4000 * chance) <= 5 * (4000 * chance * (1 - chance)) ** 0.5
+
+
+def test_ranked_guesses_differ_and_the_first_is_the_guess() -> None:
+    spec = SyntheticSpec(vocab=20, acceptance=0.5)
+    for i in range(1, 20):
+        guesses = ranked_guesses(spec, [i], 0, 30)
+        assert sorted(guesses) == list(range(1, 20))  # all tokens but the end, each once
+        assert ranked_guesses(spec, [i], 0, 4)[0] == guess(spec, [i], 0)

@@ -45,6 +45,20 @@ def test_chains_are_accepted_as_far_as_the_acceptance_says() -> None:
         assert abs(share - chance) < 5 * (chance * (1 - chance) / 4000) ** 0.5
 
 
+def test_runners_up_stand_beside_each_guess_and_the_chain_goes_on_from_the_best() -> None:
+    factory = SyntheticFactory(SPEC, num_ranks=3)
+    (draft,) = factory.start(TASK).expand([1, 2, 3], [()], 2)
+    (chain,) = SyntheticFactory(SPEC).start(TASK).expand([1, 2, 3], [()], 2)
+    assert draft.parents == (-1, -1, -1, 0, 0, 0)
+    assert (draft.tokens[0], draft.tokens[3]) == chain.tokens
+    assert draft.probabilities == pytest.approx((0.7, 0.15, 0.075) * 2)
+
+
+def test_a_draft_has_no_more_levels_than_it_may() -> None:
+    (draft,) = SyntheticFactory(SPEC, most_levels=1).start(TASK).expand([1, 2, 3], [()], 8)
+    assert draft.parents == (-1,)
+
+
 def test_another_coin_seed_makes_other_mistakes() -> None:
     contexts = [[1 + i] for i in range(50)]
     assert [num_right(c, 1) for c in contexts] != [num_right(c, 2) for c in contexts]
