@@ -36,7 +36,8 @@ SETTLED_S: Final = 0.2
 
 RUNNING_UP: Final = "extend"
 RUNNING_DOWN: Final = "commit"
-ON_THE_WAY: Final = ("PING", "WINDOW_UPDATE", "SETTINGS")
+PINGS: Final = "PING"
+WINDOWS: Final = "WINDOW_UPDATE"
 """Frames that gRPC adds while messages go to and fro; all others open or end a stream."""
 
 Row = tuple[str, ...]
@@ -48,20 +49,21 @@ class Way:
 
     Attributes:
         running: the messages that carry nodes, or commits.
-        added: frames that gRPC adds to them.
+        windows: frames with which gRPC says that it has read.
+        pings: frames with which it measures the link, and the answers.
         once: what opens and ends a stream.
     """
 
     running: Count
-    added: Count
+    windows: Count
+    pings: Count
     once: Count
 
     @classmethod
     def of(cls, counts: dict[str, Count], running: str) -> "Way":
         """Of all that was counted during a generation."""
-        added = sum((counts.get(name, Count()) for name in ON_THE_WAY), Count())
-        messages = counts.get(running, Count())
-        return cls(messages, added, total(counts) - messages - added)
+        parts = [counts.get(name, Count()) for name in (running, WINDOWS, PINGS)]
+        return cls(*parts, total(counts) - sum(parts, Count()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +199,15 @@ def running_table(outcomes: Sequence[tuple[Case, Sequence[Generated]]]) -> Itera
         (
             *CASE_HEAD,
             "nodes a message",
-            "protobuf up",
+            "protobuf",
             "with framing",
-            "with all of HTTP/2",
+            "windows",
+            "pings",
             "tokens a message",
-            "protobuf down",
+            "protobuf",
             "with framing",
-            "with all of HTTP/2",
+            "windows",
+            "pings",
             "tokens/s",
         ),
         [(*case.cells, *_running_cells(found)) for case, found in outcomes],
@@ -220,16 +224,13 @@ def _running_cells(found: Sequence[Generated]) -> Row:
 
 
 def _way_cells(ways: Sequence[Way], num_units: int) -> Row:
-    """Units a message, and bytes a unit: of messages, with framing, and with all there is."""
+    """Units a message, and bytes a unit: of messages, with framing, and of what gRPC adds."""
     running = sum((way.running for way in ways), Count())
-    added = sum((way.added for way in ways), Count())
-    units = max(num_units, 1)
-    return (
-        f"{num_units / max(running.num, 1):.2f}",
-        f"{running.message_bytes / units:.1f}",
-        f"{running.num_bytes / units:.1f}",
-        f"{(running.num_bytes + added.num_bytes) / units:.1f}",
-    )
+    windows = sum(way.windows.num_bytes for way in ways)
+    pings = sum(way.pings.num_bytes for way in ways)
+    all_bytes = running.message_bytes, running.num_bytes, windows, pings
+    per_unit = (f"{num_bytes / max(num_units, 1):.1f}" for num_bytes in all_bytes)
+    return f"{num_units / max(running.num, 1):.2f}", *per_unit
 
 
 def once_table(outcomes: Sequence[tuple[Case, Sequence[Generated]]]) -> Iterator[str]:
