@@ -127,9 +127,7 @@ def verifier() -> Iterator[str]:
         process.wait()
 
 
-def measured(
-    address: str, options: argparse.Namespace
-) -> Iterator[tuple[Case, list[Generated]]]:
+def measured(address: str, options: argparse.Namespace) -> Iterator[tuple[Case, list[Generated]]]:
     """Every case, with a generation for each prompt after one that warms up."""
     for rtt_ms in options.rtt_ms:
         with tapped_link(LinkProfile(rtt_s=rtt_ms / 1e3), address) as link:
@@ -144,9 +142,7 @@ async def _measured_pair(
     """The cases of one bundle and one policy."""
     store = ModelStore(default_root())
     bundle = Bundle.load(store.resolve_bundle(cases[0].bundle))
-    settings = EdgeSettings(
-        verifier=link.address, bundle=cases[0].bundle, policy=cases[0].policy
-    )
+    settings = EdgeSettings(verifier=link.address, bundle=cases[0].bundle, policy=cases[0].policy)
     outcomes = []
     async with edge_runtime(settings, bundle) as runtime:
         tasks = chosen_tasks(runtime.tokenizer, options.per_kind)[: options.prompts]
