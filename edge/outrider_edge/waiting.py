@@ -8,7 +8,7 @@ from typing import Final
 
 from outrider_edge.arrival import Forecast, Pace
 
-MESSAGE_WORTH: Final = 0.02
+MESSAGE_WORTH: Final = 0.05
 """What a message less is worth, in passes."""
 
 DRAFT_SLACK: Final = 1.25
