@@ -88,7 +88,7 @@ class Brackets:
 
     def add(self, at_least: float, at_most: float) -> None:
         """Remember one more bracket; its upper bound may be infinite."""
-        self._brackets.append((at_least, at_most))
+        self._brackets.append((at_least, max(at_least, at_most)))
         self._value = None
 
     @property

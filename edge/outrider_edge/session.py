@@ -151,11 +151,13 @@ class EdgeSession:
     def next_run(self) -> DraftRun | None:
         """The leaves from which a run gives most, or None until something changes."""
         num_outstanding = self._tree.num_outstanding
+        self._awaited_s = -math.inf
         if not self._policy.may_draft(self._guesses.num_unsent, num_outstanding):
             return None
         run = self._best_run() if self._room > 0 else None
         self._is_stuck = run is None
-        self._awaited_s = self._end_of(run) if run else -math.inf
+        if run is not None and self._policy.block_nodes is None:
+            self._awaited_s = self._end_of(run)
         return run
 
     def _best_run(self) -> DraftRun | None:
