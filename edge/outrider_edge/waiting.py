@@ -25,9 +25,12 @@ def may_wait(forecast: Forecast, until_s: float) -> bool:
         forecast: as of now.
         until_s: when it would be sent.
     """
-    if forecast.pace is None or math.isinf(forecast.first_start_s):
+    pace = forecast.pace
+    if pace is None or math.isinf(forecast.first_start_s):
         return False
-    return passes_missed(forecast, forecast.pace, until_s) < MESSAGE_WORTH
+    if max(until_s - forecast.now_s, pace.spread_s) > pace.interval_s:
+        return False  # a whole pass would be missed, or no start can be foreseen
+    return passes_missed(forecast, pace, until_s) < MESSAGE_WORTH
 
 
 def passes_missed(forecast: Forecast, pace: Pace, until_s: float) -> float:

@@ -1,5 +1,7 @@
 """Whether nodes wait for others: only where no pass is missed by it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,16 @@ def test_a_node_that_has_missed_a_pass_waits_for_the_next() -> None:
 def test_nothing_waits_while_the_pace_is_unknown_or_the_prompt_is_computed() -> None:
     assert not may_wait(Forecast(None, committed_at_s=0.0, now_s=0.01), until_s=0.02)
     assert not may_wait(Forecast(PACE, committed_at_s=None, now_s=0.01), until_s=0.02)
+
+
+def test_nothing_waits_where_the_starts_of_passes_cannot_be_foreseen() -> None:
+    erratic = replace(PACE, spread_s=0.2)
+    assert not may_wait(Forecast(erratic, committed_at_s=0.0, now_s=0.01), until_s=0.011)
+
+
+def test_nothing_waits_for_a_run_that_is_longer_than_a_pass() -> None:
+    hurried = replace(PACE, interval_s=1e-9, spread_s=1e-10)
+    assert not may_wait(Forecast(hurried, committed_at_s=0.0, now_s=0.01), until_s=0.02)
 
 
 @given(pace=paces, committed_s=seconds, now_s=seconds, waits_s=seconds, longer_s=seconds)
