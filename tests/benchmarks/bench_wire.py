@@ -62,8 +62,8 @@ class Way:
     @classmethod
     def of(cls, counts: dict[str, Count], running: str) -> "Way":
         """Of all that was counted during a generation."""
-        parts = [counts.get(name, Count()) for name in (running, WINDOWS, PINGS)]
-        return cls(*parts, total(counts) - sum(parts, Count()))
+        messages, windows, pings = (counts.get(name, Count()) for name in (running, WINDOWS, PINGS))
+        return cls(messages, windows, pings, total(counts) - messages - windows - pings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,8 @@ async def _measured_pair(
     """The cases of one bundle and one policy."""
     store = ModelStore(default_root())
     bundle = Bundle.load(store.resolve_bundle(cases[0].bundle))
-    settings = EdgeSettings(verifier=link.address, bundle=cases[0].bundle, policy=cases[0].policy)
+    choices = {"verifier": link.address, "bundle": cases[0].bundle, "policy": cases[0].policy}
+    settings = EdgeSettings.model_validate(choices)
     outcomes = []
     async with edge_runtime(settings, bundle) as runtime:
         tasks = chosen_tasks(runtime.tokenizer, options.per_kind)[: options.prompts]
