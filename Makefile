@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network train-demo-drafter format proto proto-baseline docs lock clean
+.PHONY: help setup demo test check bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -71,6 +71,9 @@ bench-network: setup ## Measure all policies over a grid of links; goes on where
 
 bench-link: setup ## Measure what the link emulator adds, printed as a page
 	$(BIN)/python tests/benchmarks/bench_link.py
+
+bench-wire: setup ## Measure bytes on the wire for each drafted node and token, printed as a page
+	$(BIN)/python tests/benchmarks/bench_wire.py
 
 # More text and more epochs make a better drafter, given the time: on a GPU, for example,
 # make train-demo-drafter DRAFTER_TEXT=50000000 DRAFTER_BATCH=16384 DRAFTER_DIR=build/drafter-gpu

@@ -26,12 +26,14 @@ from outrider_common.errors import (
     ungrouped,
 )
 from outrider_common.messages import Opened, OpenSession
-from outrider_common.wire import OpenAssembler, decode_extend, encode_event, encode_model_info
+from outrider_common.wire import EventEncoder, OpenAssembler, encode_model_info
+from outrider_common.wire_nodes import NodeDecoder
 
 _logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[pb.SessionRequest]
+Responses = AsyncIterator[pb.SessionResponse]
 
 OPEN_TIMEOUT_S: Final = 20.0
 """How long an edge may take to send its whole prefix."""
@@ -76,9 +78,10 @@ class VerifierServicer(VerifierServiceServicer):
             peer=context.peer(),
             prefix_tokens=len(message.prefix),
         )
+        encoder = EventEncoder(len(message.prefix))
         try:
-            await context.write(encode_event(self._opened(session, message)))
-            await self._converse(requests, context, session, events)
+            await context.write(encoder.encode(self._opened(session, message)))
+            await self._converse(requests, context, session, _encoded(events, encoder))
         finally:
             session.cancel()
             log.event(_logger, "session_closed", session=session.session_id)
@@ -107,23 +110,25 @@ class VerifierServicer(VerifierServiceServicer):
         requests: Requests,
         context: Context,
         session: EngineSession,
-        events: asyncio.Queue[EngineEvent],
+        responses: Responses,
     ) -> None:
         with ungrouped():
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(
                     self._read_drafts(requests, session), name=f"read-{session.session_id}"
                 )
-                await _write_events(events, context)
+                async for response in responses:
+                    await context.write(response)
                 await asyncio.wait([reader], timeout=LINGER_S)
                 reader.cancel()
 
     async def _read_drafts(self, requests: Requests, session: EngineSession) -> None:
         """Hand on what arrives; the end of the stream only means that no more drafts come."""
+        nodes = NodeDecoder()
         async for request in requests:
             match request.WhichOneof("message"):
                 case "extend":
-                    extend = decode_extend(request.extend)
+                    extend = nodes.decode(request.extend)
                     refuse_unknown_tokens(extend, self._engine.info)
                     session.extend(extend.nodes)
                 case "cancel":
@@ -137,13 +142,13 @@ class VerifierServicer(VerifierServiceServicer):
                     pass  # of a later version
 
 
-async def _write_events(events: asyncio.Queue[EngineEvent], context: Context) -> None:
-    """Write commits until one ends the session."""
+async def _encoded(events: asyncio.Queue[EngineEvent], encoder: EventEncoder) -> Responses:
+    """Commits as they come, until one ends the session."""
     while True:
         event = await events.get()
         if isinstance(event, OutriderError):
             raise event
-        await context.write(encode_event(event))
+        yield encoder.encode(event)
         if event.finish_reason is not None:
             return
 

@@ -13,7 +13,7 @@ from outrider_common.errors import InvalidPromptError, UnsupportedError
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import DraftNode
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 MAX_RUNNER_UPS: Final = 8
 """So many runner-ups of each committed token an edge may ask for."""
@@ -170,7 +170,8 @@ class Commit:
         is_correction: there were draft nodes for the position of the verifier's own token, and
             none carried it; otherwise that token is a hedge.
         finish_reason: None while the generation goes on.
-        queue_us: from when the session could have run to when its pass began, in microseconds.
+        queue_us: from when the session could have run to when its pass began, in microseconds;
+            behind the wire only about (`wire.NEWS_SHARE`), as are `pass_us` and `price`.
         pass_us: how long the pass took, in microseconds.
         num_rows: how many tokens of this session the pass computed.
         credit: how many draft nodes the edge may have outstanding from now on; None if the

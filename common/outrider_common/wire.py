@@ -4,24 +4,21 @@ What arrives from a peer is checked here as far as its form goes; whether it fit
 session is for others to say. Knows nothing of streams.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from itertools import accumulate, chain
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Final
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider_common.acceptance import (
-    MAX_DRAFT_TOKENS,
     Acceptance,
     AcceptanceMode,
     RelaxedMargins,
-    SparseDistribution,
     TypicalThresholds,
 )
 from outrider_common.errors import ProtocolViolationError, UnsupportedError
 from outrider_common.messages import (
     Commit,
-    Extend,
     FinishReason,
     GoAway,
     Limits,
@@ -31,10 +28,16 @@ from outrider_common.messages import (
     ServerEvent,
 )
 from outrider_common.sampling import SamplingParams
-from outrider_common.tree import AtNode, AtPosition, DraftNode
 
 MAX_BYTES_PER_TOKEN: Final = 5
 """A 32-bit id as a varint."""
+
+NEWS_SHARE: Final = 1 / 8
+"""Times and prices are said again when they differ by more than this share of what was said."""
+
+LEAST_NEWS_US: Final = 500
+LEAST_NEWS_PERMILLE: Final = 5
+"""And by more than this."""
 
 _ENVELOPE_BYTES: Final = 32
 """Room for the tags and lengths around the tokens of a prefix part."""
@@ -180,128 +183,7 @@ def _decode_mode(number: int) -> AcceptanceMode:
     return _MODES[number]
 
 
-# --- drafting ---------------------------------------------------------------------------------
-
-
-def encode_extend(nodes: Sequence[DraftNode]) -> Iterator[pb.SessionRequest]:
-    """The requests that carry nodes with rising ids.
-
-    One request, unless ids are left out or the nodes hang from several committed positions.
-
-    Args:
-        nodes: what they were drawn from must fit the wire (`SparseDistribution.fits_the_wire`).
-    """
-    begin = 0
-    for end in range(1, len(nodes) + 1):
-        if end == len(nodes) or not _continues(nodes[begin:end], nodes[end]):
-            yield pb.SessionRequest(extend=_encode_run(nodes[begin:end]))
-            begin = end
-
-
-def _continues(run: Sequence[DraftNode], node: DraftNode) -> bool:
-    """Whether the message that carries a run can carry this node after it."""
-    is_next = node.node_id == run[-1].node_id + 1
-    return is_next and (isinstance(node.parent, AtNode) or node.parent == run[0].parent)
-
-
-def _encode_run(nodes: Sequence[DraftNode]) -> pb.Extend:
-    first = nodes[0]
-    message = pb.Extend(first_id=first.node_id, tokens=[node.token for node in nodes])
-    if isinstance(first.parent, AtPosition):
-        message.parent_position = first.parent.position
-    elif first.parent.node_id != first.node_id - 1:
-        message.parent_id = first.parent.node_id
-    distances = [0, *(_distance(node) for node in nodes[1:])]
-    if any(distance != 1 for distance in distances[1:]):
-        message.parent_distances.extend(distances)
-    message.distributions.extend(
-        _encode_distribution(place, node.draft)
-        for place, node in enumerate(nodes)
-        if node.draft is not None
-    )
-    return message
-
-
-def _encode_distribution(place: int, draft: SparseDistribution) -> pb.DraftDistribution:
-    """What the node at a place of its message, and its siblings, were drawn from."""
-    token_ids, weights = zip(*sorted(zip(draft.token_ids, draft.weights, strict=True)), strict=True)
-    before = (0, *token_ids)
-    return pb.DraftDistribution(
-        first_child=place,
-        token_steps=[token - last for token, last in zip(token_ids, before, strict=False)],
-        weights=bytes(weights),
-    )
-
-
-def _distance(node: DraftNode) -> int:
-    return node.node_id - node.parent.node_id if isinstance(node.parent, AtNode) else 0
-
-
-def decode_extend(message: pb.Extend) -> Extend:
-    """The draft nodes of a message.
-
-    Raises:
-        ProtocolViolationError: no ids, a parent list that does not fit the tokens, or a
-            distribution that is none.
-    """
-    if message.first_id < 1:
-        raise ProtocolViolationError("A message of draft nodes has first_id 0; ids start at 1.")
-    num_nodes = len(message.tokens)
-    distances = list(message.parent_distances) or [0, *[1] * (num_nodes - 1)]
-    if num_nodes and len(distances) != num_nodes:
-        raise ProtocolViolationError(
-            f"A message of draft nodes has {num_nodes} tokens but {len(distances)} parent "
-            "distances; send one for each token, or none for a chain."
-        )
-    base = _decode_base(message)
-    drafts = _decode_distributions(message.distributions, num_nodes)
-    return Extend(
-        tuple(
-            DraftNode(
-                message.first_id + place,
-                token,
-                AtNode(message.first_id + place - distance) if distance else base,
-                drafts.get(place),
-            )
-            for place, (token, distance) in enumerate(zip(message.tokens, distances, strict=False))
-        )
-    )
-
-
-def _decode_distributions(
-    messages: Sequence[pb.DraftDistribution], num_nodes: int
-) -> dict[int, SparseDistribution]:
-    """What the children of some parents were drawn from, under the place of the first child."""
-    drafts: dict[int, SparseDistribution] = {}
-    for message in messages:
-        place = message.first_child
-        if place >= num_nodes or place in drafts:
-            raise ProtocolViolationError(
-                f"A draft distribution belongs to node {place} of a message that has {num_nodes} "
-                "nodes, counted from 0; send at most one for each of them."
-            )
-        drafts[place] = _decode_distribution(message)
-    return drafts
-
-
-def _decode_distribution(message: pb.DraftDistribution) -> SparseDistribution:
-    num_tokens = len(message.token_steps)
-    if num_tokens > MAX_DRAFT_TOKENS:
-        raise ProtocolViolationError(
-            f"A draft distribution has {num_tokens} tokens; send the {MAX_DRAFT_TOKENS} likeliest "
-            "at most."
-        )
-    return SparseDistribution(tuple(accumulate(message.token_steps)), tuple(message.weights))
-
-
-def _decode_base(message: pb.Extend) -> AtNode | AtPosition:
-    match message.WhichOneof("parent"):
-        case "parent_id":
-            return AtNode(message.parent_id)
-        case "parent_position":
-            return AtPosition(message.parent_position)
-        case _:
-            return AtNode(message.first_id - 1)
+# --- while it runs -----------------------------------------------------------------------------
 
 
 def encode_cancel() -> pb.SessionRequest:
@@ -312,17 +194,46 @@ def encode_cancel() -> pb.SessionRequest:
 # --- the verifier's side ----------------------------------------------------------------------
 
 
-def encode_event(event: ServerEvent) -> pb.SessionResponse:
-    """The response that carries an event."""
-    match event:
-        case Opened():
-            return pb.SessionResponse(opened=_encode_opened(event))
-        case Commit():
-            return pb.SessionResponse(commit=_encode_commit(event))
-        case GoAway():
-            return pb.SessionResponse(
-                go_away=pb.GoAway(reason=event.reason, deadline_ms=event.deadline_ms)
-            )
+@dataclass(slots=True)
+class _Said:
+    """What the reader of a stream takes a commit to say where the commit leaves it out.
+
+    Attributes:
+        start: where the next commit starts.
+        queue_us: as in `Commit`.
+        pass_us: as in `Commit`.
+        price_permille: the price.
+        credit: as in `Commit`; only writers keep it, for readers it stays what it was.
+    """
+
+    start: int
+    queue_us: int = 0
+    pass_us: int = 0
+    price_permille: int = 0
+    credit: int | None = None
+
+
+class EventEncoder:
+    """Turns the events of one session into responses, and leaves out what the edge expects.
+
+    Args:
+        prefix_length: tokens of the prefix with which the session was opened.
+    """
+
+    def __init__(self, prefix_length: int) -> None:
+        self._said = _Said(prefix_length)
+
+    def encode(self, event: ServerEvent) -> pb.SessionResponse:
+        """The response that carries the next event."""
+        match event:
+            case Opened():
+                return pb.SessionResponse(opened=_encode_opened(event))
+            case Commit():
+                return pb.SessionResponse(commit=_encode_commit(event, self._said))
+            case GoAway():
+                return pb.SessionResponse(
+                    go_away=pb.GoAway(reason=event.reason, deadline_ms=event.deadline_ms)
+                )
 
 
 def _encode_opened(event: Opened) -> pb.Opened:
@@ -334,38 +245,73 @@ def _encode_opened(event: Opened) -> pb.Opened:
     )
 
 
-def _encode_commit(event: Commit) -> pb.Commit:
-    return pb.Commit(
-        start=event.start,
+def _encode_commit(event: Commit, said: _Said) -> pb.Commit:
+    num_tokens = len(event.tokens)
+    message = pb.Commit(
+        start=0 if event.start == said.start else event.start,
         tokens=event.tokens,
-        num_accepted=event.num_accepted,
+        num_accepted=_unless(_accepted_by_default(num_tokens), event.num_accepted),
         is_correction=event.is_correction,
         finish_reason=_FINISH_NAMES[event.finish_reason] if event.finish_reason else None,
-        queue_us=event.queue_us,
-        pass_us=event.pass_us,
-        num_rows=event.num_rows,
-        credit=event.credit,
-        price_permille=round(event.price * 1000),
+        num_rows=_unless(num_tokens, event.num_rows),
         runner_ups=chain.from_iterable(event.runner_ups),
     )
+    said.start = event.start + num_tokens
+    _encode_load(event, message, said)
+    return message
 
 
-def decode_event(response: pb.SessionResponse) -> ServerEvent | None:
-    """The event of a response; None for one that a later version may send.
+def _encode_load(event: Commit, message: pb.Commit, said: _Said) -> None:
+    """What the verifier's load does to the session, as far as it has changed."""
+    price_permille = round(event.price * 1000)
+    if _has_changed(said.queue_us, event.queue_us, LEAST_NEWS_US):
+        message.queue_us = said.queue_us = event.queue_us
+    if _has_changed(said.pass_us, event.pass_us, LEAST_NEWS_US):
+        message.pass_us = said.pass_us = event.pass_us
+    if _has_changed(said.price_permille, price_permille, LEAST_NEWS_PERMILLE):
+        message.price_permille = said.price_permille = price_permille
+    if event.credit is not None and event.credit != said.credit:
+        message.credit = said.credit = event.credit
 
-    Raises:
-        ProtocolViolationError: a commit whose counts or runner-ups do not fit its tokens.
-        UnsupportedError: an acceptance mode that this version does not know.
+
+def _unless(expected: int, value: int) -> int | None:
+    return None if value == expected else value
+
+
+def _accepted_by_default(num_tokens: int) -> int:
+    return max(num_tokens - 1, 0)
+
+
+def _has_changed(said: int, value: int, least: int) -> bool:
+    return abs(value - said) > max(said * NEWS_SHARE, least)
+
+
+class EventDecoder:
+    """Turns the responses of one session into events.
+
+    Args:
+        prefix_length: tokens of the prefix with which the session was opened.
     """
-    match response.WhichOneof("message"):
-        case "opened":
-            return _decode_opened(response.opened)
-        case "commit":
-            return _decode_commit(response.commit)
-        case "go_away":
-            return GoAway(response.go_away.reason, response.go_away.deadline_ms)
-        case _:
-            return None
+
+    def __init__(self, prefix_length: int) -> None:
+        self._said = _Said(prefix_length)
+
+    def decode(self, response: pb.SessionResponse) -> ServerEvent | None:
+        """The event of the next response; None for one that a later version may send.
+
+        Raises:
+            ProtocolViolationError: a commit whose counts or runner-ups do not fit its tokens.
+            UnsupportedError: an acceptance mode that this version does not know.
+        """
+        match response.WhichOneof("message"):
+            case "opened":
+                return _decode_opened(response.opened)
+            case "commit":
+                return _decode_commit(response.commit, self._said)
+            case "go_away":
+                return GoAway(response.go_away.reason, response.go_away.deadline_ms)
+            case _:
+                return None
 
 
 def _decode_opened(message: pb.Opened) -> Opened:
@@ -373,25 +319,43 @@ def _decode_opened(message: pb.Opened) -> Opened:
     return Opened(message.session_id, decode_limits(message.limits), mode)
 
 
-def _decode_commit(message: pb.Commit) -> Commit:
-    if not len(message.tokens) - 1 <= message.num_accepted <= len(message.tokens):
-        raise ProtocolViolationError(
-            f"A commit of {len(message.tokens)} tokens says that {message.num_accepted} were "
-            "accepted; all were, or all but the last."
-        )
+def _decode_commit(message: pb.Commit, said: _Said) -> Commit:
+    num_tokens, num_accepted = len(message.tokens), _num_accepted(message)
+    start = message.start or said.start
+    said.start = start + num_tokens
+    said.queue_us = _either(message, "queue_us", said.queue_us)
+    said.pass_us = _either(message, "pass_us", said.pass_us)
+    said.price_permille = _either(message, "price_permille", said.price_permille)
     return Commit(
-        start=message.start,
+        start=start,
         tokens=tuple(message.tokens),
-        num_accepted=message.num_accepted,
+        num_accepted=num_accepted,
         is_correction=message.is_correction,
         finish_reason=_FINISHES.get(message.finish_reason),
-        queue_us=message.queue_us,
-        pass_us=message.pass_us,
-        num_rows=message.num_rows,
+        queue_us=said.queue_us,
+        pass_us=said.pass_us,
+        num_rows=_either(message, "num_rows", num_tokens),
         credit=message.credit if message.HasField("credit") else None,
-        price=message.price_permille / 1000,
+        price=said.price_permille / 1000,
         runner_ups=_decode_runner_ups(message),
     )
+
+
+def _either(message: pb.Commit, field: str, expected: int) -> int:
+    """What a commit says, or what is expected where it does not."""
+    value: int = getattr(message, field)
+    return value if message.HasField(field) else expected
+
+
+def _num_accepted(message: pb.Commit) -> int:
+    num_tokens = len(message.tokens)
+    num_accepted = _either(message, "num_accepted", _accepted_by_default(num_tokens))
+    if not num_tokens - 1 <= num_accepted <= num_tokens:
+        raise ProtocolViolationError(
+            f"A commit of {num_tokens} tokens says that {num_accepted} were accepted; all were, "
+            "or all but the last."
+        )
+    return num_accepted
 
 
 def _decode_runner_ups(message: pb.Commit) -> tuple[tuple[int, ...], ...]:

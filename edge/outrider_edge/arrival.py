@@ -21,7 +21,7 @@ class Pace:
         interval_s: between the starts of two passes, above 0.
         spread_s: the standard deviation of when a pass begins.
         queue_s: from a commit to the start of the next pass.
-        round_trip_s: between drafting a node and hearing of it, the pass left out.
+        round_trip_s: between sending a node and hearing of it, the pass left out.
         draft_s: to draft one node.
     """
 
@@ -102,9 +102,9 @@ class Forecast:
         # A pass that has begun and of which nothing was heard yet lasts until now at least.
         return start_s + (1 - chance) * max(self.pace.interval_s, self.now_s - start_s)
 
-    def arrival_s(self, drafted_at_s: float) -> float:
-        """When a node arrives that was drafted at this time."""
-        return drafted_at_s + (self.pace.round_trip_s if self.pace else 0.0)
+    def arrival_s(self, sent_at_s: float) -> float:
+        """When a node arrives that was sent at this time."""
+        return sent_at_s + (self.pace.round_trip_s if self.pace else 0.0)
 
     def arrival_of_step_s(self, step: int, room: int) -> float:
         """When a node arrives that is drafted `step` nodes from now; 1 for the next.

@@ -277,7 +277,9 @@ class Generation:
             if run is None:
                 await self._room.wait()
                 continue
+            patience = asyncio.get_running_loop().call_later(session.patience_s, self._drafted.set)
             drafts = await self._expand(run)
+            patience.cancel()
             session.add(run, drafts, self._proposer_name)
 
     async def _expand(self, run: DraftRun) -> list[Draft]:

@@ -23,13 +23,8 @@ from outrider_common.errors import (
 )
 from outrider_common.messages import Commit, ModelInfo, OpenSession, ServerEvent
 from outrider_common.tree import DraftNode
-from outrider_common.wire import (
-    decode_event,
-    decode_model_info,
-    encode_cancel,
-    encode_extend,
-    encode_open,
-)
+from outrider_common.wire import EventDecoder, decode_model_info, encode_cancel, encode_open
+from outrider_common.wire_nodes import NodeEncoder
 
 FRAMING_BYTES_PER_MESSAGE: Final = 5 + 9
 """gRPC's length prefix and the header of an HTTP/2 DATA frame."""
@@ -39,6 +34,8 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", 1 << 20),
+    # Pings that measure the link, for windows larger than messages of a few bytes ever fill.
+    ("grpc.http2.bdp_probe", 0),
     # A daemon outlives verifiers: gRPC's own two minutes are long when one has come back.
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
@@ -81,7 +78,8 @@ class GrpcLink:
 
     async def open(self, message: OpenSession, max_message_bytes: int) -> "GrpcSession":
         """Begin a session; see `VerifierLink.open`."""
-        session = GrpcSession(self._stub.Session(), self._address)
+        decoder = EventDecoder(len(message.prefix))
+        session = GrpcSession(self._stub.Session(), self._address, decoder)
         for request in encode_open(message, max_message_bytes):
             await session.send(request)
         return session
@@ -90,9 +88,11 @@ class GrpcLink:
 class GrpcSession:
     """One session's stream."""
 
-    def __init__(self, call: Any, address: str) -> None:
+    def __init__(self, call: Any, address: str, decoder: EventDecoder) -> None:
         self._call = call
         self._address = address
+        self._decoder = decoder
+        self._encoder = NodeEncoder()
         self._writing = asyncio.Lock()
         self._bytes_up = 0
         self._bytes_down = 0
@@ -109,7 +109,7 @@ class GrpcSession:
 
     async def extend(self, nodes: Sequence[DraftNode]) -> None:
         """Send draft nodes."""
-        for request in encode_extend(nodes):
+        for request in self._encoder.encode(nodes):
             await self.send(request)
 
     async def cancel(self) -> None:
@@ -136,7 +136,7 @@ class GrpcSession:
             if response is grpc.aio.EOF:  # type: ignore[attr-defined]
                 return None
             self._bytes_down += response.ByteSize() + FRAMING_BYTES_PER_MESSAGE
-            event = decode_event(response)
+            event = self._decoder.decode(response)
             if isinstance(event, Commit) and event.finish_reason is not None:
                 await self._send_no_more()
             if event is not None:

@@ -5,7 +5,7 @@ guesses below it that were not worth sending. Knows nothing of time, credit or p
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outrider_common.acceptance import SparseDistribution
 from outrider_common.tree import AtNode, AtPosition, Committed, DraftNode, SpeculationTree, TreeNode
@@ -23,11 +23,13 @@ class Hung:
         guess: what it was.
         from_root: the product of chances since the last committed token that no draft carried.
         drafted_at_s: when it was hung.
+        sent_at_s: when it was taken to be sent; None while it waits.
     """
 
     guess: Guess
     from_root: float
     drafted_at_s: float
+    sent_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +152,12 @@ class GuessTree:
         self._unsent = [i for i in self._unsent if self._tree.find(i) is not None]
         return len(self._unsent)
 
-    def take_unsent(self) -> list[DraftNode]:
+    def take_unsent(self, now_s: float) -> list[DraftNode]:
         """Nodes that were hung since the last call and are still alive; ids in order."""
         alive = [node for node in map(self._tree.find, self._unsent) if node is not None]
         self._unsent = []
+        for node in alive:
+            self._hung[node.ids[0]] = replace(self._hung[node.ids[0]], sent_at_s=now_s)
         return [_as_sent(node) for node in alive]
 
     # --- what is committed ----------------------------------------------------------------------

@@ -55,7 +55,8 @@ class Lookahead:
         assert hung is not None  # it is alive
         assert node.parent is not None
         start_s = self._outlooks[node.parent].next_start_s
-        in_time = self._forecast.chance(start_s, self._forecast.arrival_s(hung.drafted_at_s))
+        sent_at_s = self._forecast.now_s if hung.sent_at_s is None else hung.sent_at_s
+        in_time = self._forecast.chance(start_s, self._forecast.arrival_s(sent_at_s))
         next_start_s = self._forecast.next_start_s(start_s, in_time)
         self._outlooks[node] = Outlook(self._guesses.probability(node), next_start_s)
 

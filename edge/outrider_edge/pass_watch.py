@@ -25,7 +25,7 @@ class PassWatch:
 
     Args:
         estimators: who is told.
-        guesses: knows when nodes were drafted.
+        guesses: knows when nodes were sent.
     """
 
     def __init__(self, estimators: Estimators, guesses: GuessTree) -> None:
@@ -56,10 +56,10 @@ class PassWatch:
     ) -> None:
         """Learn how long a node travelled, from the starts of two passes."""
         hung = self._guesses.hung(entry.node_id)
-        if hung is None:
+        if hung is None or hung.sent_at_s is None:
             return
         if is_in_time:
-            at_least_s, at_most_s = previous_s - hung.drafted_at_s, began_at_s - hung.drafted_at_s
+            at_least_s, at_most_s = previous_s - hung.sent_at_s, began_at_s - hung.sent_at_s
             self._estimators.arrived(at_least_s, at_most_s)
         else:
-            self._estimators.came_late(began_at_s - hung.drafted_at_s)
+            self._estimators.came_late(began_at_s - hung.sent_at_s)

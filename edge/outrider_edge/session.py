@@ -6,6 +6,7 @@ Knows nothing of sockets, threads, models or text.
 
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from outrider_edge.pass_watch import PassWatch
 from outrider_edge.policies import AUTO, DraftingPolicy
 from outrider_edge.probing import Probing
 from outrider_edge.proposer import Draft
+from outrider_edge.waiting import DRAFT_SLACK, may_wait
 
 Clock = Callable[[], float]
 
@@ -122,6 +124,7 @@ class EdgeSession:
         self._regime = regime
         self._policy = policy
         self._is_stuck = False  # there is nothing more to draft for now
+        self._awaited_s = -math.inf  # until then nodes may wait for those of the latest run
         self._estimators = estimators or Estimators()
         self._watch = PassWatch(self._estimators, self._guesses)
         self._probing = Probing()
@@ -154,10 +157,13 @@ class EdgeSession:
     def next_run(self) -> DraftRun | None:
         """The leaves from which a run gives most, or None until something changes."""
         num_outstanding = self._tree.num_outstanding
+        self._awaited_s = -math.inf
         if not self._policy.may_draft(self._guesses.num_unsent, num_outstanding):
             return None
         run = self._best_run() if self._room > 0 else None
         self._is_stuck = run is None
+        if run is not None and self._policy.block_nodes is None:
+            self._awaited_s = self._end_of(run)
         return run
 
     def _best_run(self) -> DraftRun | None:
@@ -200,14 +206,21 @@ class EdgeSession:
     def has_unsent(self) -> bool:
         """Whether nodes wait to be sent, and need not wait for others."""
         num_unsent = self._guesses.num_unsent
-        return num_unsent > 0 and (self._is_stuck or self._policy.may_send(num_unsent))
+        if num_unsent == 0 or self._is_stuck:
+            return num_unsent > 0
+        return self._policy.may_send(num_unsent) and not self._may_wait()
+
+    @property
+    def patience_s(self) -> float:
+        """For so long, seconds from now, nodes that wait to be sent may wait for a run."""
+        return max(self._awaited_s - self._clock(), 0.0)
 
     def take_unsent(self) -> list[DraftNode]:
         """Nodes that were made since the last call and are still alive; ids in order.
 
         Empty while the policy wants more of them to go together.
         """
-        return self._guesses.take_unsent() if self.has_unsent else []
+        return self._guesses.take_unsent(self._clock()) if self.has_unsent else []
 
     # --- verdicts -----------------------------------------------------------------------------
 
@@ -361,6 +374,17 @@ class EdgeSession:
             worth = self._ahead.worth(node, candidate, now)
             if worth > 0 and worth >= bar:
                 heapq.heappush(queue, (-worth, next(order), node, candidate))
+
+    def _end_of(self, run: DraftRun) -> float:
+        """When a run that begins now is done at the latest, if nothing is amiss."""
+        estimates = self._estimators.estimates()
+        share = estimates.leaf_share * (len(run.points) - 1)
+        return self._clock() + (estimates.draft_s or 0.0) * (1 + share) * DRAFT_SLACK
+
+    def _may_wait(self) -> bool:
+        """Whether what is unsent may go with what is being drafted."""
+        forecast = self._forecast(self._estimators.estimates())
+        return forecast.now_s < self._awaited_s and may_wait(forecast, self._awaited_s)
 
     def _is_crowded_out(self, worth: float) -> bool:
         """Whether guesses that are still to be made are likelier, and may need all the room."""

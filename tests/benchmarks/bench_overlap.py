@@ -28,7 +28,7 @@ from outrider_common.config import VerifierSettings
 from outrider_common.errors import OutriderError
 from outrider_common.synthetic import SyntheticSpec, next_token
 from outrider_common.tree import AtNode, AtPosition, DraftNode
-from outrider_common.wire import encode_event
+from outrider_common.wire import EventEncoder
 
 NUM_PAGES: Final = 20_000
 WARM_UPS: Final = 8
@@ -93,6 +93,7 @@ class LoopEdge:
         self._ends = ends
         self._length = 1
         self._num_drafted = 0
+        self._encoder = EventEncoder(self._length)
         self.lags_s: list[float] = []
         self.is_finished = False
         self.session: EngineSession | None = None
@@ -101,7 +102,7 @@ class LoopEdge:
         """Encode a commit, and draft as far ahead of it as there is room."""
         if isinstance(event, OutriderError):
             raise event
-        encode_event(event).SerializeToString()
+        self._encoder.encode(event).SerializeToString()
         self._length += len(event.tokens)
         self.is_finished = event.finish_reason is not None
         if not self.is_finished:

@@ -26,7 +26,7 @@ from outrider_common.acceptance import Acceptance, AcceptanceMode, SparseDistrib
 from outrider_common.messages import Commit, Limits, OpenSession
 from outrider_common.sampling import SamplingParams, distribution
 from outrider_common.tree import DraftNode
-from outrider_common.wire import decode_extend, encode_extend
+from outrider_common.wire_nodes import NodeDecoder, NodeEncoder
 from outrider_edge.drawn import drawn_draft
 from outrider_edge.language_model import WIDTH
 from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask, Proposer
@@ -198,6 +198,7 @@ class Pair:
             ignore_eos=True,
         )
         self.cloud = engine.open(message, self.downlink.append)
+        self.encoder, self.decoder = NodeEncoder(), NodeDecoder()
         self.num_accepted = 0
 
     def run(self) -> tuple[int, ...]:
@@ -215,8 +216,8 @@ class Pair:
 
     def send(self) -> None:
         nodes = self.outbox(self.edge.take_unsent())
-        for request in encode_extend(nodes):
-            self.cloud.extend(decode_extend(request.extend).nodes)
+        for request in self.encoder.encode(nodes):
+            self.cloud.extend(self.decoder.decode(request.extend).nodes)
 
     def verify(self) -> None:
         self.engine.step()

@@ -20,7 +20,7 @@ from outrider_cloud.scheduler import PackingLimits, PackingScheduler
 from outrider_cloud.server import SERVICE_NAME, leave_to_stay, running_server
 from outrider_common.acceptance import AcceptanceMode
 from outrider_common.errors import REASON_METADATA_KEY, RETRY_METADATA_KEY, PortInUseError
-from outrider_common.messages import Limits
+from outrider_common.messages import PROTOCOL_VERSION, Limits
 
 HOST = "127.0.0.1"
 NAN = float("nan")
@@ -83,7 +83,7 @@ def an_open(prefix: list[int] | None = None, **changes: Any) -> pb.SessionReques
     prefix = [1, 2, 3] if prefix is None else prefix
     sampling = pb.SamplingParams(top_p=1, repetition_penalty=1)
     fields = {
-        "protocol_version": 1,
+        "protocol_version": PROTOCOL_VERSION,
         "tokenizer_fingerprint": "v1:fake",
         "acceptance_mode": pb.ACCEPTANCE_MODE_EXACT,
         "sampling": sampling,
@@ -148,7 +148,7 @@ async def test_the_model_info_says_what_a_client_needs(stub: Any) -> None:
         pb.ACCEPTANCE_MODE_REJECTION,
     ]
     assert info.limits.max_outstanding_nodes == 8
-    assert info.protocol_version == 1
+    assert info.protocol_version == PROTOCOL_VERSION
 
 
 async def test_an_unknown_model_is_not_found(stub: Any) -> None:
@@ -178,7 +178,7 @@ async def test_a_drafted_session_is_the_targets_own_text(stub: Any) -> None:
     text = greedy_text([1, 2, 3], 3, stop=())
     call = stub.Session()
     await call.write(an_open([1, 2, 3], prefix_length=3))
-    drafts = pb.Extend(first_id=1, parent_position=2, tokens=text)
+    drafts = pb.Extend(parent_position=2, tokens=text)
     await call.write(pb.SessionRequest(extend=drafts))
     assert await answer(call) == greedy_text([1, 2, 3], 12, stop=())
 
@@ -270,7 +270,6 @@ async def test_an_unfit_open_is_refused_in_one_sentence_and_others_go_on(
 
 def drawn_from(token_steps: list[int], weights: list[int]) -> pb.Extend:
     return pb.Extend(
-        first_id=1,
         parent_position=0,
         tokens=[1],
         distributions=[pb.DraftDistribution(token_steps=token_steps, weights=bytes(weights))],
@@ -278,20 +277,14 @@ def drawn_from(token_steps: list[int], weights: list[int]) -> pb.Extend:
 
 
 REFUSED_LATER = [
-    (pb.Extend(first_id=1, parent_id=7, tokens=[1]), "names node 7"),
-    (pb.Extend(first_id=1, parent_position=1000, tokens=[1]), "position 1000"),
-    (pb.Extend(first_id=1, tokens=[1]), "names node 0"),
-    (pb.Extend(first_id=0, tokens=[1]), "ids start at 1"),
-    (pb.Extend(first_id=1, parent_position=0, tokens=[VOCAB_SIZE]), f"token {VOCAB_SIZE}"),
-    (pb.Extend(first_id=1, parent_position=0, tokens=[1] * 9), "limit of 8"),
-    (
-        pb.Extend(first_id=1, parent_position=0, tokens=[1, 1], parent_distances=[0]),
-        "1 parent distances",
-    ),
-    (
-        pb.Extend(first_id=1, parent_position=0, tokens=[1, 1], parent_distances=[0, 9]),
-        "names node -7",
-    ),
+    (pb.Extend(parent_distance=7, tokens=[1]), "names node -6"),
+    (pb.Extend(parent_distance=0, tokens=[1]), "names node 1"),
+    (pb.Extend(parent_position=1000, tokens=[1]), "position 1000"),
+    (pb.Extend(tokens=[1]), "names node 0"),
+    (pb.Extend(parent_position=0, tokens=[VOCAB_SIZE]), f"token {VOCAB_SIZE}"),
+    (pb.Extend(parent_position=0, tokens=[1] * 9), "limit of 8"),
+    (pb.Extend(parent_position=0, tokens=[1, 1], later_distances=[0, 0]), "2 parent distances"),
+    (pb.Extend(parent_position=0, tokens=[1, 1], later_distances=[9]), "names node -7"),
     (drawn_from([0], [1]), "comes with a distribution"),
     (drawn_from([0] * 100, [1] * 100), "has 100 tokens"),
     (drawn_from([VOCAB_SIZE], [1]), f"tokens up to {VOCAB_SIZE}"),
@@ -384,8 +377,8 @@ async def test_a_port_in_use_is_one_clear_sentence(port: int) -> None:
 async def test_drafts_that_cross_the_last_commit_lose_nobody_a_token(stub: Any) -> None:
     call = await opened(stub, max_tokens=1)
     await asyncio.sleep(0.3)  # the last commit is here, but nobody has read it
-    for first_id in (1, 2):
-        extend = pb.Extend(first_id=first_id, parent_position=2, tokens=[1])
+    for _ in range(2):
+        extend = pb.Extend(parent_position=2, tokens=[1])
         await call.write(pb.SessionRequest(extend=extend))
     assert await answer(call) == greedy_text([1, 2, 3], 1, stop=())
     assert await call.code() is grpc.StatusCode.OK

@@ -1,7 +1,8 @@
 """Messages survive the wire, and what no correct peer sends is refused."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -10,11 +11,9 @@ from hypothesis import strategies as st
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider_common.acceptance import (
-    MAX_DRAFT_TOKENS,
     Acceptance,
     AcceptanceMode,
     RelaxedMargins,
-    SparseDistribution,
     TypicalThresholds,
 )
 from outrider_common.errors import (
@@ -34,14 +33,11 @@ from outrider_common.messages import (
     ServerEvent,
 )
 from outrider_common.sampling import SamplingParams
-from outrider_common.tree import AtNode, AtPosition, DraftNode, Parent
 from outrider_common.wire import (
+    EventDecoder,
+    EventEncoder,
     OpenAssembler,
-    decode_event,
-    decode_extend,
     decode_model_info,
-    encode_event,
-    encode_extend,
     encode_model_info,
     encode_open,
 )
@@ -136,7 +132,7 @@ def test_only_prefix_parts_may_follow_an_incomplete_open() -> None:
     assembler = OpenAssembler(at_most(10))
     assert assembler.feed(open_request(prefix=[1], prefix_length=2)) is None
     with pytest.raises(ProtocolViolationError, match="'extend'"):
-        assembler.feed(pb.SessionRequest(extend=pb.Extend(first_id=1)))
+        assembler.feed(pb.SessionRequest(extend=pb.Extend()))
 
 
 def test_a_prefix_longer_than_the_model_takes_is_refused_before_it_is_collected() -> None:
@@ -190,117 +186,6 @@ def test_thresholds_that_are_missing_or_out_of_range_are_refused_by_name(
         OpenAssembler(at_most(10)).feed(open_request(prefix=[1], prefix_length=1, **fields))
 
 
-drafts = st.dictionaries(tokens, st.integers(1, 255), min_size=1, max_size=MAX_DRAFT_TOKENS).map(
-    lambda q: SparseDistribution(tuple(sorted(q)), tuple(q[token] for token in sorted(q)))
-)
-
-
-@st.composite
-def node_runs(draw: st.DrawFn) -> list[DraftNode]:
-    ids = draw(st.sets(st.integers(1, 20), min_size=1))
-    nodes: list[DraftNode] = []
-    for node_id in sorted(ids):
-        parents: list[st.SearchStrategy[Parent]] = [
-            st.integers(0, 3).map(AtPosition),
-        ]
-        if node_id > 1:
-            parents += [
-                st.integers(1, node_id - 1).map(AtNode),
-                st.just(AtNode(node_id - 1)),
-            ]
-        draft = draw(st.none() | drafts)
-        nodes.append(DraftNode(node_id, draw(tokens), draw(st.one_of(parents)), draft))
-    return nodes
-
-
-@given(nodes=node_runs())
-def test_draft_nodes_of_any_shape_survive_the_wire(nodes: list[DraftNode]) -> None:
-    arrived = [
-        node for request in encode_extend(nodes) for node in decode_extend(request.extend).nodes
-    ]
-    assert arrived == nodes
-
-
-def test_a_chain_costs_no_parent_list() -> None:
-    nodes = [DraftNode(8, 500, AtPosition(70))]
-    nodes += [DraftNode(i, 500, AtNode(i - 1)) for i in range(9, 20)]
-    (request,) = encode_extend(nodes)
-    assert not request.extend.parent_distances
-    assert request.ByteSize() == 2 + 2 + 2 + 2 + 12 * 2  # envelope, first_id, parent, tag, tokens
-
-
-def test_a_chain_that_goes_on_names_no_parent() -> None:
-    (request,) = encode_extend([DraftNode(8, 1, AtNode(7))])
-    assert request.extend.WhichOneof("parent") is None
-
-
-def test_a_distribution_costs_a_byte_for_each_weight_and_the_steps_between_its_tokens() -> None:
-    draft = SparseDistribution(tuple(range(100, 40_100, 2500)), (15,) * 16)
-    plain, drawn = (
-        next(encode_extend([DraftNode(8, 500, AtNode(7), source)])).ByteSize()
-        for source in (None, draft)
-    )
-    # tag and length of the distribution, of its steps, of its weights; 1 + 15 * 2; 16
-    assert drawn - plain == 2 + 2 + 2 + (1 + 15 * 2) + 16
-
-
-def test_a_distribution_arrives_in_ascending_order() -> None:
-    sent = SparseDistribution((7, 3), (1, 2))
-    (request,) = encode_extend([DraftNode(1, 3, AtPosition(0), sent)])
-    (node,) = decode_extend(request.extend).nodes
-    assert node.draft == SparseDistribution((3, 7), (2, 1))
-
-
-def a_distribution(**fields: object) -> pb.DraftDistribution:
-    whole = {"first_child": 0, "token_steps": [3, 1], "weights": b"\x01\x02"}
-    return pb.DraftDistribution(**(whole | fields))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("distributions", "sentence"),
-    [
-        ([a_distribution(first_child=1)], "node 1 of a message that has 1"),
-        ([a_distribution(), a_distribution()], "at most one"),
-        ([a_distribution(token_steps=[1] * 65, weights=b"\x01" * 65)], "has 65 tokens"),
-        ([a_distribution(token_steps=[3])], "1 tokens and 2 weights"),
-        ([a_distribution(token_steps=[], weights=b"")], "0 tokens and 0 weights"),
-        ([a_distribution(token_steps=[3, 0])], "distinct"),
-        ([a_distribution(weights=b"\x01\x00")], "above 0"),
-    ],
-)
-def test_a_distribution_that_is_none_is_refused_with_a_sentence(
-    distributions: list[pb.DraftDistribution], sentence: str
-) -> None:
-    message = pb.Extend(first_id=1, parent_position=0, tokens=[3], distributions=distributions)
-    with pytest.raises(ProtocolViolationError, match=sentence):
-        decode_extend(message)
-
-
-@given(data=st.binary(max_size=300))
-def test_any_bytes_are_draft_nodes_or_refused(data: bytes) -> None:
-    try:
-        message = pb.Extend.FromString(data)
-    except DecodeError:
-        return
-    with contextlib.suppress(ProtocolViolationError):
-        for node in decode_extend(message).nodes:
-            assert node.draft is None or node.draft.fits_the_wire
-
-
-def test_draft_nodes_without_ids_are_refused() -> None:
-    with pytest.raises(ProtocolViolationError, match="ids start at 1"):
-        decode_extend(pb.Extend(tokens=[1]))
-
-
-def test_a_parent_list_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ProtocolViolationError, match="2 tokens but 1 parent"):
-        decode_extend(pb.Extend(first_id=1, parent_position=0, tokens=[1, 2], parent_distances=[0]))
-
-
-def test_an_extend_without_nodes_is_empty() -> None:
-    assert decode_extend(pb.Extend(first_id=1)).nodes == ()
-
-
 commits = st.builds(
     lambda base, own, best: Commit(
         **{**base, "tokens": base["tokens"] + own, "num_accepted": len(base["tokens"])},
@@ -308,7 +193,7 @@ commits = st.builds(
     ),
     st.fixed_dictionaries(
         {
-            "start": st.integers(0, 10_000),
+            "start": st.integers(1, 10_000),
             "tokens": st.lists(tokens, max_size=6).map(tuple),
             "is_correction": st.booleans(),
             "finish_reason": st.none() | st.sampled_from(FinishReason),
@@ -334,25 +219,91 @@ events: st.SearchStrategy[ServerEvent] = st.one_of(
 )
 
 
-@given(event=events)
-def test_every_event_of_the_verifier_survives_the_wire(event: ServerEvent) -> None:
-    assert decode_event(encode_event(event)) == event
+def arrived(sent: Sequence[ServerEvent], prefix_length: int = 3) -> list[ServerEvent | None]:
+    """What the edge makes of what a verifier says."""
+    encoder, decoder = EventEncoder(prefix_length), EventDecoder(prefix_length)
+    bytes_sent = [encoder.encode(event).SerializeToString() for event in sent]
+    return [decoder.decode(pb.SessionResponse.FromString(data)) for data in bytes_sent]
+
+
+def exactly(event: ServerEvent | None) -> ServerEvent | None:
+    """Without what is only said about, or only when it is news."""
+    if isinstance(event, Commit):
+        return replace(event, queue_us=0, pass_us=0, price=0.0, credit=None)
+    return event
+
+
+@given(sent=st.lists(events, max_size=8), prefix_length=st.integers(1, 100))
+def test_all_events_of_the_verifier_survive_the_wire_in_any_order(
+    sent: list[ServerEvent], prefix_length: int
+) -> None:
+    assert [*map(exactly, arrived(sent, prefix_length))] == [*map(exactly, sent)]
+
+
+@given(sent=st.lists(commits, max_size=8))
+def test_times_and_prices_are_never_far_from_what_the_verifier_meant(sent: list[Commit]) -> None:
+    for before, after in zip(sent, arrived(sent), strict=True):
+        assert isinstance(after, Commit)
+        assert after.queue_us == about(before.queue_us, 500)
+        assert after.pass_us == about(before.pass_us, 500)
+        assert after.price * 1000 == about(before.price * 1000, 5)
+
+
+def about(value: float, least: float) -> object:
+    """Within an eighth of what is remembered, which is at most 8/7 of the value."""
+    return pytest.approx(value, rel=1 / 7, abs=least + 1e-6)
+
+
+@given(sent=st.lists(commits, max_size=8))
+def test_credit_is_said_when_it_changes(sent: list[Commit]) -> None:
+    meant = said = None
+    for before, after in zip(sent, arrived(sent), strict=True):
+        assert isinstance(after, Commit)
+        meant = meant if before.credit is None else before.credit
+        said = said if after.credit is None else after.credit
+        assert said == meant
+
+
+def test_a_commit_that_is_as_expected_is_its_tokens_alone() -> None:
+    encoder = EventEncoder(70)
+    usual = Commit(70, (500, 501, 502), 2, queue_us=90, pass_us=40_000, num_rows=3, credit=64)
+    encoder.encode(usual)
+    again = replace(usual, start=73, queue_us=400, pass_us=44_000, price=0.004)
+    # the tag and the length of the commit, and of its tokens
+    assert encoder.encode(again).ByteSize() == 2 + 2 + 3 * 2
+
+
+@given(data=st.binary(max_size=200), prefix_length=st.integers(1, 100))
+def test_any_bytes_are_events_or_refused(data: bytes, prefix_length: int) -> None:
+    try:
+        response = pb.SessionResponse.FromString(data)
+    except DecodeError:
+        return
+    with contextlib.suppress(ProtocolViolationError, UnsupportedError):
+        EventDecoder(prefix_length).decode(response)
 
 
 def test_an_event_of_a_later_version_is_passed_over() -> None:
-    assert decode_event(pb.SessionResponse()) is None
+    assert EventDecoder(1).decode(pb.SessionResponse()) is None
+
+
+def test_a_commit_that_leaves_nothing_out_is_read_as_it_stands() -> None:
+    message = pb.Commit(start=9, tokens=[4, 5], num_accepted=1, num_rows=7, pass_us=3)
+    message.queue_us = message.price_permille = message.credit = 0
+    event = EventDecoder(3).decode(pb.SessionResponse(commit=message))
+    assert event == Commit(9, (4, 5), 1, num_rows=7, pass_us=3, credit=0)
 
 
 @pytest.mark.parametrize("num_accepted", [0, 4])
 def test_a_commit_whose_counts_do_not_fit_is_refused(num_accepted: int) -> None:
     response = pb.SessionResponse(commit=pb.Commit(tokens=[1, 2, 3], num_accepted=num_accepted))
     with pytest.raises(ProtocolViolationError, match="commit of 3 tokens"):
-        decode_event(response)
+        EventDecoder(1).decode(response)
 
 
 def test_runner_ups_are_shared_out_in_the_order_of_the_tokens() -> None:
     message = pb.Commit(tokens=[1, 2, 3], num_accepted=2, runner_ups=[10, 11, 20, 21, 30, 31])
-    event = decode_event(pb.SessionResponse(commit=message))
+    event = EventDecoder(1).decode(pb.SessionResponse(commit=message))
     assert isinstance(event, Commit)
     assert event.runner_ups == ((10, 11), (20, 21), (30, 31))
 
@@ -361,13 +312,13 @@ def test_runner_ups_are_shared_out_in_the_order_of_the_tokens() -> None:
 def test_runner_ups_that_do_not_fit_the_tokens_are_refused(tokens: list[int]) -> None:
     message = pb.Commit(tokens=tokens, num_accepted=len(tokens), runner_ups=[10, 11, 20])
     with pytest.raises(ProtocolViolationError, match="3 runner-ups"):
-        decode_event(pb.SessionResponse(commit=message))
+        EventDecoder(1).decode(pb.SessionResponse(commit=message))
 
 
 def test_an_edge_that_wants_no_runner_ups_sends_and_gets_not_a_byte_more() -> None:
     assert pb.Open(num_runner_ups=0).ByteSize() == 0
-    commit = Commit(0, (), 0)
-    assert not encode_event(commit).commit.runner_ups
+    commit = Commit(1, (), 0)
+    assert not EventEncoder(1).encode(commit).commit.runner_ups
 
 
 @given(

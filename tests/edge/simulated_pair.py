@@ -44,6 +44,7 @@ class Outcome:
 
     num_calls: int = 0
     num_sent: int = 0
+    num_messages: int = 0
     num_accepted: int = 0
     num_passes: int = 0
     seconds: float = 0.0
@@ -117,6 +118,7 @@ class SimulatedPair:
     def send(self) -> None:
         nodes = self.edge.take_unsent()
         self.outcome.num_sent += len(nodes)
+        self.outcome.num_messages += bool(nodes)
         self.after(self.world.round_trip_s / 2, lambda: self.cloud.extend(nodes))
 
     def guess(self, context: list[int]) -> Draft:

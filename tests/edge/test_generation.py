@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from outrider_common.errors import CapacityError, UnavailableError
 from outrider_common.messages import Commit, FinishReason, GoAway, ServerEvent
 from outrider_common.records import TokenOrigin, TokenRecord
 from outrider_common.sampling import SamplingParams
+from outrider_common.tree import DraftNode
 from outrider_edge.calibration import Calibration, GuessKind
 from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
@@ -311,3 +313,30 @@ async def test_a_drafter_slower_than_the_verifier_is_given_up_and_counted(
     result = await generate(executor, FakeLink(answer), Slow(at_a_time=1), max_tokens=len(answer))
     assert result.tokens == tuple(answer)
     assert result.stats.num_rests >= 1
+
+
+async def test_nodes_that_wait_for_a_run_that_hangs_are_sent_all_the_same(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outrider_edge.session.may_wait", lambda _forecast, _until_s: True)
+    arrived, loop = threading.Event(), asyncio.get_running_loop()
+
+    class Watched(FakeSession):
+        async def extend(self, nodes: Sequence[DraftNode]) -> None:
+            await super().extend(nodes)
+            arrived.set()
+
+    class Hangs(Oracle):
+        num_calls = 0
+
+        def draft(self, start: int, max_depth: int) -> Draft:
+            self.num_calls += 1
+            if self.num_calls == 3:
+                assert arrived.wait(30)
+                loop.call_soon_threadsafe(link.pause.set)
+            return super().draft(start, max_depth)
+
+    link = FakeLink(ANSWER, Watched)
+    link.pause.clear()
+    result = await generate(executor, link, Hangs(at_a_time=1))
+    assert result.tokens == tuple(ANSWER)

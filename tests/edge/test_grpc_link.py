@@ -69,14 +69,14 @@ async def test_messages_and_their_bytes_go_both_ways(server: Any) -> None:
     async def script(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
         await an_opened(requests, context)
         received.append(await anext(requests))
-        await context.write(pb.SessionResponse(commit=pb.Commit(start=3, tokens=[7])))
+        await context.write(pb.SessionResponse(commit=pb.Commit(tokens=[7])))
 
     servicer.script = script
     async with GrpcLink(address) as link:
         session = await link.open(OPEN, 4096)
         assert isinstance(await session.receive(), Opened)
         await session.extend([DraftNode(1, 7, AtPosition(2)), DraftNode(2, 8, AtNode(1))])
-        assert await session.receive() == Commit(3, (7,), 0)
+        assert await session.receive() == Commit(3, (7,), 0, num_rows=1)
         assert await session.receive() is None
         assert list(received[0].extend.tokens) == [7, 8]
         assert session.bytes_up > received[0].ByteSize() + 2 * FRAMING_BYTES_PER_MESSAGE

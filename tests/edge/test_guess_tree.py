@@ -49,7 +49,7 @@ def test_guesses_wait_in_the_reserve_until_they_are_hung() -> None:
     assert tree.shared.num_outstanding == 0
     hung(tree, 20)
     assert waiting(tree) == [(2, 10)]
-    assert tree.take_unsent() == [DraftNode(1, 20, AtPosition(1))]
+    assert tree.take_unsent(0.0) == [DraftNode(1, 20, AtPosition(1))]
     assert tree.num_unsent == 0
 
 
@@ -58,7 +58,7 @@ def test_what_hangs_from_a_guess_comes_to_the_reserve_when_it_is_hung() -> None:
     assert waiting(tree) == [(2, 10)]
     hung(tree, 10, 11)
     assert waiting(tree) == []
-    assert tree.take_unsent() == [DraftNode(1, 10, AtPosition(1)), DraftNode(2, 11, AtNode(1))]
+    assert tree.take_unsent(0.0) == [DraftNode(1, 10, AtPosition(1)), DraftNode(2, 11, AtNode(1))]
 
 
 def test_a_place_that_was_asked_is_open_no_more() -> None:
@@ -117,7 +117,7 @@ def test_no_other_guess_joins_draws_and_one_that_may_not_is_gone(
     ((node, candidate),) = tree.reserve()
     assert tree.hang(node, candidate, 0.0) is None
     assert waiting(tree) == []
-    assert tree.take_unsent() == [DraftNode(1, 11, AtPosition(1), Q)]
+    assert tree.take_unsent(0.0) == [DraftNode(1, 11, AtPosition(1), Q)]
 
 
 # --- what commits do ------------------------------------------------------------------------------
@@ -171,9 +171,9 @@ def test_a_guess_of_the_reserve_that_is_committed_leaves_those_below_it_to_the_n
     tree.forget_the_dead()
     assert waiting(tree) == [(3, 21)]
     assert list(tree.open_nodes()) == []
-    tree.take_unsent()
+    tree.take_unsent(0.0)
     hung(tree, 21, 22)
-    assert tree.take_unsent() == [DraftNode(2, 21, AtPosition(2)), DraftNode(3, 22, AtNode(2))]
+    assert tree.take_unsent(0.0) == [DraftNode(2, 21, AtPosition(2)), DraftNode(3, 22, AtNode(2))]
 
 
 def test_a_frontier_to_which_nothing_was_left_is_asked() -> None:

@@ -58,7 +58,7 @@ class GuessTreeHistory(RuleBasedStateMachine):
 
     @rule()
     def send(self) -> None:
-        self.sent += [node.node_id for node in self.tree.take_unsent()]
+        self.sent += [node.node_id for node in self.tree.take_unsent(0.0)]
 
     @rule(tokens=st.lists(TOKENS, min_size=1, max_size=4))
     def commit(self, tokens: list[int]) -> None:

@@ -101,9 +101,17 @@ def test_below_a_node_that_is_too_late_the_pass_after_the_next_decides() -> None
 
 def test_below_a_node_that_is_in_time_the_same_pass_decides() -> None:
     tree = a_tree(guessed(10, 0.6))
-    hang(tree, 10, now_s=-0.2)
+    hang(tree, 10, now_s=-0.3)
+    tree.take_unsent(-0.2)
     (leaf,) = Lookahead(tree, just_committed()).leaves(just_committed(), 99)
     assert leaf.outlook.next_start_s == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_node_that_was_not_sent_yet_arrives_as_if_it_were_sent_now() -> None:
+    tree = a_tree(guessed(10, 0.6))
+    hang(tree, 10, now_s=-0.3)
+    (leaf,) = Lookahead(tree, just_committed()).leaves(just_committed(), 99)
+    assert leaf.outlook.next_start_s == pytest.approx(PACE.interval_s, abs=1e-4)
 
 
 def test_what_would_follow_a_guess_of_the_reserve_depends_on_when_it_is_sent() -> None:

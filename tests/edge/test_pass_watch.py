@@ -45,7 +45,8 @@ class Watched:
         frontier = self.tree.shared.frontier
         candidate = guessed(token, 0.5)
         self.tree.offer(frontier, [candidate])
-        self.tree.hang(frontier, candidate, now_s)
+        self.tree.hang(frontier, candidate, now_s - 0.05)
+        self.tree.take_unsent(now_s)
 
     def commit(self, token: int, now_s: float, num_accepted: int = 0, num_rows: int = 1) -> None:
         start = self.tree.shared.num_committed
@@ -92,6 +93,16 @@ def test_before_the_first_pass_nodes_say_nothing_for_they_waited_for_the_prompt(
     watched = Watched()
     watched.hang(10, now_s=0.1)
     watched.commit(10, 1.0, num_accepted=1)
+    assert watched.told.bounds == []
+
+
+def test_a_node_that_was_not_sent_says_nothing_of_the_way() -> None:
+    watched = Watched()
+    watched.commit(7, 1.0)
+    candidate = guessed(10, 0.5)
+    watched.tree.offer(watched.tree.shared.frontier, [candidate])
+    watched.tree.hang(watched.tree.shared.frontier, candidate, 0.8)
+    watched.commit(10, 1.5)
     assert watched.told.bounds == []
 
 

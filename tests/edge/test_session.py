@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,10 @@ from outrider_common.errors import ProtocolViolationError
 from outrider_common.messages import Commit
 from outrider_common.records import TokenOrigin
 from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree
+from outrider_edge import waiting as waiting_module
 from outrider_edge.calibration import Calibration, GuessKind
 from outrider_edge.estimators import Estimators
+from outrider_edge.policies import POLICIES
 from outrider_edge.probing import FIRST_REST
 from outrider_edge.proposer import CONTEXT_END, Draft
 from outrider_edge.session import DraftPoint, DraftRun, EdgeSession
@@ -408,14 +411,93 @@ def test_the_round_trip_is_learnt_from_the_passes_around_a_node() -> None:
     now = 1.0
     session.receive(Commit(2, (7,), 0, num_rows=1, pass_us=100_000))  # began at 0.9
     guess(session, Draft.chain([10], [0.9]))
+    session.take_unsent()
     now = 1.3
     session.receive(Commit(3, (10,), 1, num_rows=2, pass_us=100_000))  # began at 1.2
     assert estimators.estimates().round_trip_s == pytest.approx(0.05)
 
 
-# --- never a loss ---------------------------------------------------------------------------------
-
 GOOD = World(draft_s=0.013, round_trip_s=0.02, pass_s=0.027, row_s=0.005, price=0.15)
+
+# --- fewer messages -------------------------------------------------------------------------------
+
+
+def a_paced_session(clock: Callable[[], float], **changes: Any) -> EdgeSession:
+    """Its verifier begins a pass every 0.1 s; the drafter takes 0.02 s, and all else nothing."""
+    estimators = Estimators()
+    estimators.opened(0.0)
+    estimators.waited(0.1)
+    estimators.drafted(0.02, 1, 1)
+    session = EdgeSession(
+        (1, 2),
+        max_outstanding_nodes=8,
+        max_depth=4,
+        max_length=100,
+        estimators=estimators,
+        clock=clock,
+        **changes,
+    )
+    session.receive(Commit(2, (7,), 0, num_rows=1, pass_us=100_000))
+    return session
+
+
+def test_nodes_wait_for_those_that_are_being_drafted_if_they_make_the_next_pass() -> None:
+    now = 0.001
+    session = a_paced_session(lambda: now)
+    sent = []
+    for _ in range(4):
+        run = run_of(session)
+        sent.append(len(session.take_unsent()))
+        now += 0.02
+        add(session, run, Draft.chain([10], [0.95]))
+    assert sent == [0, 0, 0, 3]  # at 0.06: the next run may take until 0.085, which is near 0.1
+
+
+def test_nodes_do_not_wait_for_a_run_that_takes_longer_than_usual() -> None:
+    now = 0.0
+    session = a_paced_session(lambda: now)
+    now = 0.03
+    guess(session, Draft.chain([10], [0.95]))
+    run_of(session)
+    assert not session.has_unsent
+    assert session.patience_s == pytest.approx(0.025)
+    now += 0.026
+    assert session.patience_s == 0
+    assert session.has_unsent
+
+
+def test_nodes_do_not_wait_when_nothing_more_is_drafted() -> None:
+    session = a_paced_session(lambda: 0.0, policy=POLICIES["chain"])
+    guess(session, Draft.chain([10, 11, 12, 13], [0.95] * 4))
+    assert session.next_run() is None
+    assert len(session.take_unsent()) == 4
+
+
+@pytest.mark.parametrize("name", ["one-ahead", "stop-and-wait"])
+def test_a_block_goes_when_it_is_whole(name: str) -> None:
+    session = a_paced_session(lambda: 0.03, policy=POLICIES[name].with_block(2))
+    guess(session, Draft.chain([10], [0.95]))
+    assert session.take_unsent() == []
+    guess(session, Draft.chain([11], [0.95]))
+    session.next_run()
+    assert len(session.take_unsent()) == 2
+
+
+@pytest.mark.parametrize("round_trip_s", [0.001, 0.05])
+@pytest.mark.parametrize("policy", ["auto", "chain"])
+def test_waiting_saves_messages_and_no_pass_is_missed(
+    monkeypatch: pytest.MonkeyPatch, round_trip_s: float, policy: str
+) -> None:
+    world = replace(GOOD, round_trip_s=round_trip_s, own_probability=lambda _: 0.97, pass_s=0.04)
+    waiting = played(world, policy=POLICIES[policy])
+    monkeypatch.setattr(waiting_module, "MESSAGE_WORTH", 0.0)
+    hasty = played(world, policy=POLICIES[policy])
+    assert waiting.num_messages < 0.9 * hasty.num_messages
+    assert waiting.num_passes <= hasty.num_passes * 1.01
+    assert waiting.seconds <= hasty.seconds * 1.01
+
+
+# --- never a loss ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -158,20 +158,18 @@ class PrefixPart(_message.Message):
     def __init__(self, tokens: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Extend(_message.Message):
-    __slots__ = ("first_id", "parent_id", "parent_position", "tokens", "parent_distances", "distributions")
-    FIRST_ID_FIELD_NUMBER: _ClassVar[int]
-    PARENT_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("parent_position", "parent_distance", "tokens", "distributions", "later_distances")
     PARENT_POSITION_FIELD_NUMBER: _ClassVar[int]
+    PARENT_DISTANCE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
-    PARENT_DISTANCES_FIELD_NUMBER: _ClassVar[int]
     DISTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
-    first_id: int
-    parent_id: int
+    LATER_DISTANCES_FIELD_NUMBER: _ClassVar[int]
     parent_position: int
+    parent_distance: int
     tokens: _containers.RepeatedScalarFieldContainer[int]
-    parent_distances: _containers.RepeatedScalarFieldContainer[int]
     distributions: _containers.RepeatedCompositeFieldContainer[DraftDistribution]
-    def __init__(self, first_id: _Optional[int] = ..., parent_id: _Optional[int] = ..., parent_position: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., parent_distances: _Optional[_Iterable[int]] = ..., distributions: _Optional[_Iterable[_Union[DraftDistribution, _Mapping]]] = ...) -> None: ...
+    later_distances: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, parent_position: _Optional[int] = ..., parent_distance: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., distributions: _Optional[_Iterable[_Union[DraftDistribution, _Mapping]]] = ..., later_distances: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DraftDistribution(_message.Message):
     __slots__ = ("first_child", "token_steps", "weights")
