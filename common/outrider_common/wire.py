@@ -61,6 +61,8 @@ def encode_open(message: OpenSession, max_message_bytes: int) -> Iterator[pb.Ses
         stop_token_ids=message.stop_token_ids,
         ignore_eos=message.ignore_eos,
         num_runner_ups=message.num_runner_ups,
+        own_guesses=message.own_guesses,
+        waits_for_drafts=message.waits_for_drafts,
         prefix_length=len(message.prefix),
     )
     _encode_thresholds(message.acceptance, head)
@@ -155,6 +157,8 @@ def _decode_open(head: pb.Open, prefix: tuple[int, ...]) -> OpenSession:
         stop_token_ids=tuple(head.stop_token_ids),
         ignore_eos=head.ignore_eos,
         num_runner_ups=head.num_runner_ups,
+        own_guesses=head.own_guesses,
+        waits_for_drafts=head.waits_for_drafts,
         protocol_version=head.protocol_version,
     )
 
@@ -347,6 +351,7 @@ def _encode_commit(event: Commit) -> pb.Commit:
         credit=event.credit,
         price_permille=round(event.price * 1000),
         runner_ups=chain.from_iterable(event.runner_ups),
+        num_guessed=event.num_guessed,
     )
 
 
@@ -374,10 +379,11 @@ def _decode_opened(message: pb.Opened) -> Opened:
 
 
 def _decode_commit(message: pb.Commit) -> Commit:
-    if not len(message.tokens) - 1 <= message.num_accepted <= len(message.tokens):
+    num_carried = message.num_accepted + message.num_guessed
+    if not len(message.tokens) - 1 <= num_carried <= len(message.tokens):
         raise ProtocolViolationError(
             f"A commit of {len(message.tokens)} tokens says that {message.num_accepted} were "
-            "accepted; all were, or all but the last."
+            f"accepted and {message.num_guessed} guessed; all were, or all but the last."
         )
     return Commit(
         start=message.start,
@@ -391,6 +397,7 @@ def _decode_commit(message: pb.Commit) -> Commit:
         credit=message.credit if message.HasField("credit") else None,
         price=message.price_permille / 1000,
         runner_ups=_decode_runner_ups(message),
+        num_guessed=message.num_guessed,
     )
 
 
