@@ -146,6 +146,7 @@ def engine_around(
             max_sessions=settings.max_sessions,
         ),
         max_waiting_sessions=settings.max_waiting_sessions,
+        max_own_guesses=settings.own_guesses,
         shadow_rate=settings.shadow_rate,
         software_version=version("outrider"),
         acceptance_modes=[AcceptanceMode(name) for name in settings.acceptance_modes],

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from outrider_cloud.candidates import Candidate, drafts_only, with_own_guesses
 from outrider_cloud.engine import Sink
 from outrider_cloud.node_value import NodeValue
+from outrider_cloud.own_guesses import OwnGuesses
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
 from outrider_cloud.scheduler import Grant, Load, Offer
@@ -21,7 +23,7 @@ from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, plan_pa
 from outrider_common.acceptance import AcceptanceMode, AcceptanceRule
 from outrider_common.errors import ModelFileError, OutriderError, ProtocolViolationError
 from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
-from outrider_common.tree import DraftNode, SpeculationTree, TreeNode
+from outrider_common.tree import DraftNode, SpeculationTree
 
 Clock = Callable[[], float]
 
@@ -55,6 +57,7 @@ class VerifierSession:
         sink: takes the events.
         tenant: for whom it runs.
         on_change: called when there may be more to do.
+        max_own_guesses: guesses of the verifier's own that a pass checks, if the edge allows any.
         clock: seconds, monotonic.
     """
 
@@ -69,6 +72,7 @@ class VerifierSession:
         sink: Sink,
         tenant: str = "",
         on_change: Callable[[], None] = lambda: None,
+        max_own_guesses: int = 0,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.session_id = session_id
@@ -89,7 +93,9 @@ class VerifierSession:
         keys.know(self.num_to_prefill // pool.page_tokens)  # now, so that no pass waits for it
         self._sequence = PagedSequence(pool, keys)
         self._node_value = NodeValue()
-        self._candidates: list[TreeNode] = []
+        self._max_own_guesses = max_own_guesses if message.own_guesses else 0
+        self._own_guesses = OwnGuesses(message.prefix) if self._max_own_guesses else None
+        self._candidates: list[Candidate] = []
         self._cancelled = False
         self._has_ended = False
         self._runnable_since = clock()
@@ -177,16 +183,12 @@ class VerifierSession:
     def load(self) -> Load:
         """What there is to do."""
         now = self._clock()
-        values: tuple[float, ...] = ()
-        if not self.is_prefilling:
-            with self._lock:
-                self._candidates = useful_nodes(self._tree, self._ending)
-            frontier = self._tree.frontier.position
-            values = self._node_value.values(node.position - frontier for node in self._candidates)
+        with self._lock:
+            self._candidates = [] if self.is_prefilling else self._find_candidates()
         return Load(
             key=self.session_id,
             num_uncached=self._tree.num_committed - self._sequence.length,
-            node_values=values,
+            node_values=[one.value for one in self._candidates],
             tenant=self.tenant,
             waiting_s=now - self._runnable_since,
             expects_drafts=now - self._drafted_at < DRAFTING_FOR_S,
@@ -195,12 +197,13 @@ class VerifierSession:
     def plan(self, grant: Grant) -> Work:
         """The rows of the next pass, as far as the grant and the pages go; one row is reserved.
 
-        Drafts are those that were there for the last `load`.
+        Drafts are those that were there for the last `load`. They are all alive still: only commits
+        prune, and there is none between the two.
         """
         if grant.prefill_tokens:
             return Work(self._prefill_segment(grant.prefill_tokens), None)
         most = min(grant.max_nodes, self._sequence.room - 1)
-        plan = plan_pass(self._tree.frontier, self._candidates[:most])
+        plan = plan_pass(self._tree.frontier, [one.node for one in self._candidates[:most]])
         self._sequence.reserve(len(plan.rows.tokens))
         return Work(Segment(self._sequence.pages, self._sequence.length, plan.rows), plan)
 
@@ -234,11 +237,13 @@ class VerifierSession:
         verdict = walk.verdict()
         with self._lock:
             self._tree.commit(self._tree.num_committed, verdict.tokens)
+        if self._own_guesses is not None:
+            self._own_guesses.go_on(verdict.tokens)
         # Only now: pages are shared under a digest of the text, accepted tokens included.
         moves = self._sequence.keep(verdict.kept_rows)
         if plan.num_draft_nodes:
             self._node_value.observe(
-                verdict.num_accepted, verdict.num_accepted + verdict.is_correction
+                verdict.num_accepted, verdict.num_accepted + verdict.is_refuted
             )
         else:
             self._node_value.rest()
@@ -254,6 +259,7 @@ class VerifierSession:
                 start=self._tree.num_committed - len(verdict.tokens),
                 tokens=verdict.tokens,
                 num_accepted=verdict.num_accepted,
+                num_guessed=verdict.num_guessed,
                 is_correction=verdict.is_correction,
                 finish_reason=verdict.finish_reason,
                 queue_us=int(queue_s * 1e6),
@@ -283,6 +289,22 @@ class VerifierSession:
         )
 
     # --- inside -------------------------------------------------------------------------------
+
+    def _find_candidates(self) -> list[Candidate]:
+        """What the next pass may check; under the lock."""
+        frontier = self._tree.frontier
+        nodes = useful_nodes(self._tree, self._ending)
+        values = self._node_value.values(node.position - frontier.position for node in nodes)
+        drafts = drafts_only(nodes, values)
+        if self._own_guesses is None:
+            return drafts
+        return with_own_guesses(
+            frontier,
+            drafts,
+            self._own_guesses,
+            most=self._max_own_guesses,
+            end=self._ending.useless_from,
+        )
 
     def _prefill_segment(self, num_tokens: int) -> Segment:
         start = self._sequence.length
