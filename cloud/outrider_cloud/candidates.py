@@ -41,7 +41,7 @@ def with_own_guesses(
 
     Guesses are made for what follows the frontier, and for what follows the edge's first guesses.
     A guess that a draft node carries already makes that one worth more; it does not become a second
-    one. None hangs beside children that were drawn: a sibling of draws counts as one of them.
+    one.
 
     Args:
         frontier: of the session's tree.
@@ -80,7 +80,7 @@ class _Hanging:
             value *= guess.chance
             child = node.children.get(guess.token)
             if child is None:
-                if node.draft is not None or node.position + 1 >= self._end:
+                if node.position + 1 >= self._end:
                     break
                 child = TreeNode(guess.token, node.position + 1, parent=node)
                 self._own.append(Candidate(child, value))

@@ -135,6 +135,7 @@ class VerifierServicer(VerifierServiceServicer):
                     )
                 case _:
                     pass  # of a later version
+        session.end_drafts()
 
 
 async def _write_events(events: asyncio.Queue[EngineEvent], context: Context) -> None:

@@ -30,6 +30,9 @@ Clock = Callable[[], float]
 DRAFTING_FOR_S = 2.0
 """An edge that has sent a node within this time is taken to be drafting."""
 
+DRAFT_SILENCE_S = 10.0
+"""A session that is to wait for drafts goes on without them when none has come for so long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -96,6 +99,8 @@ class VerifierSession:
         self._max_own_guesses = max_own_guesses if message.own_guesses else 0
         self._own_guesses = OwnGuesses(message.prefix) if self._max_own_guesses else None
         self._candidates: list[Candidate] = []
+        self._waits_for_drafts = message.waits_for_drafts
+        self._holding_since: float | None = None
         self._cancelled = False
         self._has_ended = False
         self._runnable_since = clock()
@@ -139,6 +144,12 @@ class VerifierSession:
                 )
             self._tree.extend(nodes)
             self._drafted_at = self._clock()
+            self._holding_since = None
+        self._on_change()
+
+    def end_drafts(self) -> None:
+        """No more draft nodes will come: there is nothing to wait for."""
+        self._waits_for_drafts = False
         self._on_change()
 
     def cancel(self) -> None:
@@ -185,6 +196,7 @@ class VerifierSession:
         now = self._clock()
         with self._lock:
             self._candidates = [] if self.is_prefilling else self._find_candidates()
+            holds_off_s = self._holds_off_s(now)
         return Load(
             key=self.session_id,
             num_uncached=self._tree.num_committed - self._sequence.length,
@@ -192,6 +204,7 @@ class VerifierSession:
             tenant=self.tenant,
             waiting_s=now - self._runnable_since,
             expects_drafts=now - self._drafted_at < DRAFTING_FOR_S,
+            holds_off_s=holds_off_s,
         )
 
     def plan(self, grant: Grant) -> Work:
@@ -305,6 +318,24 @@ class VerifierSession:
             most=self._max_own_guesses,
             end=self._ending.useless_from,
         )
+
+    def _holds_off_s(self, now: float) -> float:
+        """For how long still to wait for a draft node; under the lock.
+
+        Once that was in vain, there is no more waiting until one comes.
+        """
+        if not self._waits_for_drafts or self.is_prefilling or not self._may_use_drafts:
+            return 0.0
+        if any(one.node.ids for one in self._candidates):
+            return 0.0
+        if self._holding_since is None:
+            self._holding_since = now
+        return max(0.0, self._holding_since + DRAFT_SILENCE_S - now)
+
+    @property
+    def _may_use_drafts(self) -> bool:
+        """Whether a node below the frontier could save a pass."""
+        return self._tree.frontier.position + 1 < self._ending.useless_from
 
     def _prefill_segment(self, num_tokens: int) -> Segment:
         start = self._sequence.length

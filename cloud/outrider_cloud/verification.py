@@ -40,9 +40,14 @@ class PassPlan:
         """How many draft nodes of the edge the pass checks."""
         return len(self.rows.tokens) - 1 - len(self.own_rows)
 
-    def has_drafts_below(self, row: int) -> bool:
-        """Whether draft nodes of the edge hang from a row."""
-        return any(child not in self.own_rows for child in self.children[row].values())
+    def drafts_below(self, row: int) -> tuple[int, ...]:
+        """The tokens of the draft nodes that hang from a row, in the order of their ids.
+
+        A rule judges these alone. An own guess is no offer: it only lets the walk go on where the
+        target's token happens to be the guessed one, so no token depends on it, in any mode.
+        """
+        children = self.children[row].items()
+        return tuple(token for token, child in children if child not in self.own_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +215,7 @@ class Walk:
         """What the walk commits, once it is over."""
         num_guessed = sum(row in self._plan.own_rows for row in self._kept_rows)
         num_accepted = len(self._kept_rows) - 1 - num_guessed
-        had_drafts = self._plan.has_drafts_below(self._kept_rows[num_accepted])
+        had_drafts = bool(self._plan.drafts_below(self._kept_rows[num_accepted]))
         return Verdict(
             tokens=tuple(self._tokens),
             kept_rows=tuple(self._kept_rows),
@@ -231,7 +236,7 @@ class Walk:
             row=self._first_row + row,
             position=len(self._text) + len(walked),
             rule=self._rule,
-            children=tuple(self._plan.children[row]),
+            children=self._plan.drafts_below(row),
             draft=self._plan.drafts[row],
             prompt_tokens=prompt,
             output_tokens=output,
