@@ -92,10 +92,9 @@ class OwnGuesses:
 
     def after(self, path: tuple[int, ...], most: int) -> list[OwnGuess]:
         """A chain of up to `most` guesses for what follows the text and these tokens."""
-        guesses = self._made.get(path)
-        if guesses is None:
-            guesses = self._made[path] = self._guess(path, most)
-        return guesses[:most]
+        if path not in self._made:
+            self._made[path] = self._guess(path, most) if most else []
+        return self._made[path][:most]
 
     # --- inside -------------------------------------------------------------------------------
 
