@@ -84,6 +84,7 @@ class BatchingEngine:
         tokenizer_fingerprint: what its token ids mean, as a hash.
         limits: what is announced to edges.
         max_waiting_sessions: beside `limits.max_sessions` that run, so many wait at most.
+        max_own_guesses: guesses of the verifier's own, of one session, that a pass checks at most.
         shadow_rate: the share of sessions whose text is decoded again, plainly, to compare.
         share_prefixes: sessions that begin alike share the pages of that beginning.
         software_version: announced to clients.
@@ -99,6 +100,7 @@ class BatchingEngine:
         tokenizer_fingerprint: str,
         limits: Limits,
         max_waiting_sessions: int = 0,
+        max_own_guesses: int = 0,
         shadow_rate: float = 0.0,
         share_prefixes: bool = True,
         software_version: str = "",
@@ -120,6 +122,7 @@ class BatchingEngine:
             software_version=software_version,
         )
         self._book = SessionBook(limits.max_sessions, max_waiting_sessions)
+        self._max_own_guesses = max_own_guesses
         self._shadow = ShadowDecoder(target, self._pool, shadow_rate)
         self._num_passes_since_shadow = 0
         self._counters = EngineCounters()
@@ -286,6 +289,7 @@ class BatchingEngine:
             sink=self._outbox.sink(sink),
             tenant=tenant,
             on_change=self.wake,
+            max_own_guesses=self._max_own_guesses,
         )
 
     def _end_cancelled(self) -> None:
@@ -428,6 +432,8 @@ class BatchingEngine:
         self._counters.num_drafts += plan.num_draft_nodes > 0
         self._counters.num_draft_tokens += plan.num_draft_nodes
         self._counters.num_accepted_tokens += verdict.num_accepted
+        self._counters.num_own_guesses += len(plan.own_rows)
+        self._counters.num_right_own_guesses += verdict.num_guessed
         if verdict.finish_reason is not None:
             self._remove(judged.session)
 

@@ -34,6 +34,10 @@ class EngineSession(Protocol):
         """
         ...
 
+    def end_drafts(self) -> None:
+        """No more draft nodes will come."""
+        ...
+
     def cancel(self) -> None:
         """Want no more tokens. Harmless when the session has ended already."""
         ...

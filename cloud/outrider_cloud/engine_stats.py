@@ -22,6 +22,8 @@ class EngineCounters:
         num_drafts: passes of a session that checked draft nodes.
         num_draft_tokens: draft nodes that were checked.
         num_accepted_tokens: draft nodes that were committed.
+        num_own_guesses: guesses of the verifier's own that were checked.
+        num_right_own_guesses: those of them that were committed.
         num_prefix_tokens: tokens before the frontier of sessions that were let in.
         num_prefix_hits: those of them that were cached already.
         num_preemptions: sessions that had to make room for older ones.
@@ -34,6 +36,8 @@ class EngineCounters:
     num_drafts: int = 0
     num_draft_tokens: int = 0
     num_accepted_tokens: int = 0
+    num_own_guesses: int = 0
+    num_right_own_guesses: int = 0
     num_prefix_tokens: int = 0
     num_prefix_hits: int = 0
     num_preemptions: int = 0

@@ -46,9 +46,11 @@ class Load:
         tenant: who pays for it; rows are shared out between tenants first.
         waiting_s: for how long the session could have run.
         expects_drafts: whether its edge drafts, so that more nodes may arrive soon.
+        holds_off_s: for how long still it is not to be decoded, because it asked to wait for
+            drafts whatever the policy.
 
     Raises:
-        ValueError: `num_uncached` below 1, a value that is no chance, or a negative `waiting_s`.
+        ValueError: `num_uncached` below 1, a value that is no chance, or a negative time.
     """
 
     key: Hashable
@@ -57,6 +59,7 @@ class Load:
     tenant: Hashable = ""
     waiting_s: float = 0.0
     expects_drafts: bool = False
+    holds_off_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.num_uncached < 1:
@@ -66,8 +69,9 @@ class Load:
         for value in self.node_values:
             if not 0 <= value <= 1:
                 raise ValueError(f"a node value is {value}; it is a chance, so within 0 and 1")
-        if not self.waiting_s >= 0:
-            raise ValueError(f"waiting_s is {self.waiting_s}; it must not be negative")
+        for name in ("waiting_s", "holds_off_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
 
     @property
     def num_prefill_tokens(self) -> int:
@@ -197,7 +201,10 @@ class TurnScheduler:
         """Grant one session a pass; see `Scheduler.schedule`."""
         present = {load.key: load for load in loads}
         self._turns.meet(present)
-        return Schedule([self._grant(present[key]) for key in self._turns.take(1, present)])
+        waits = {key: load.holds_off_s for key, load in present.items() if load.holds_off_s}
+        ready = present.keys() - waits.keys()
+        grants = [self._grant(present[key]) for key in self._turns.take(1, ready)]
+        return Schedule(grants, None if grants else min(waits.values(), default=None))
 
     def calibrate(self, points: Sequence[tuple[int, float]]) -> None:
         """Costs do not matter here."""
@@ -262,7 +269,8 @@ class PackingScheduler:
        use, if that is less); fractions of a row are carried over to the next pass.
     2. Every decoding session gets its frontier row, as far as the other rows go. Under the
        throughput policy one that has no worthy draft node but expects some is passed over until it
-       has waited for `max_draft_wait_s`; not while there is no credit, for then none can come.
+       has waited for `max_draft_wait_s`, and under any policy one that holds off (`holds_off_s`);
+       not while there is no credit, for then none can come.
     3. Prefill gets the rows that are left, up to a chunk for each session. While somebody decodes
        it leaves a pass room for the frontiers and all worthy drafts within `max_pass_s`, but never
        gets less than its quarter: a long prompt slows others down, but does not stop them, nor
@@ -420,14 +428,18 @@ class PackingScheduler:
         self, decoding: Mapping[Hashable, Load], drafts: Mapping[Hashable, int]
     ) -> dict[Hashable, float]:
         """For each session that should wait for drafts, for how long still, in seconds."""
-        if self._policy is SchedulingPolicy.LATENCY or not self.offer.credit:
+        if not self.offer.credit:
             return {}
+        holding = {key: load.holds_off_s for key, load in decoding.items() if load.holds_off_s}
+        if self._policy is SchedulingPolicy.LATENCY:
+            return holding
         most = self._limits.max_draft_wait_s
-        return {
+        waiting = {
             key: most - load.waiting_s
             for key, load in decoding.items()
             if load.expects_drafts and not drafts[key] and load.waiting_s < most
         }
+        return waiting | holding
 
     def _chunk(self, load: Load) -> int:
         return min(load.num_prefill_tokens, self._limits.prefill_chunk_tokens)

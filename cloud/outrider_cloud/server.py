@@ -146,6 +146,7 @@ def engine_around(
             max_sessions=settings.max_sessions,
         ),
         max_waiting_sessions=settings.max_waiting_sessions,
+        max_own_guesses=settings.own_guesses,
         shadow_rate=settings.shadow_rate,
         share_prefixes=settings.share_prefixes,
         software_version=version("outrider"),

@@ -140,6 +140,7 @@ class VerifierServicer(VerifierServiceServicer):
                     )
                 case _:
                     pass  # of a later version
+        session.end_drafts()
 
 
 async def _encoded(events: asyncio.Queue[EngineEvent], encoder: EventEncoder) -> Responses:

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from outrider_cloud.candidates import Candidate, drafts_only, with_own_guesses
 from outrider_cloud.engine import Sink
 from outrider_cloud.node_value import NodeValue
+from outrider_cloud.own_guesses import OwnGuesses
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
 from outrider_cloud.scheduler import Grant, Load, Offer
@@ -21,12 +23,15 @@ from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, plan_pa
 from outrider_common.acceptance import AcceptanceMode, AcceptanceRule
 from outrider_common.errors import ModelFileError, OutriderError, ProtocolViolationError
 from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
-from outrider_common.tree import DraftNode, SpeculationTree, TreeNode
+from outrider_common.tree import DraftNode, SpeculationTree
 
 Clock = Callable[[], float]
 
 DRAFTING_FOR_S = 2.0
 """An edge that has sent a node within this time is taken to be drafting."""
+
+DRAFT_SILENCE_S = 10.0
+"""A session that is to wait for drafts goes on without them when none has come for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class VerifierSession:
         sink: takes the events.
         tenant: for whom it runs.
         on_change: called when there may be more to do.
+        max_own_guesses: guesses of the verifier's own that a pass checks, if the edge allows any.
         clock: seconds, monotonic.
     """
 
@@ -69,6 +75,7 @@ class VerifierSession:
         sink: Sink,
         tenant: str = "",
         on_change: Callable[[], None] = lambda: None,
+        max_own_guesses: int = 0,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.session_id = session_id
@@ -89,7 +96,11 @@ class VerifierSession:
         keys.know(self.num_to_prefill // pool.page_tokens)  # now, so that no pass waits for it
         self._sequence = PagedSequence(pool, keys)
         self._node_value = NodeValue()
-        self._candidates: list[TreeNode] = []
+        self._max_own_guesses = max_own_guesses if message.own_guesses else 0
+        self._own_guesses = OwnGuesses(message.prefix) if self._max_own_guesses else None
+        self._candidates: list[Candidate] = []
+        self._waits_for_drafts = message.waits_for_drafts
+        self._holding_since: float | None = None
         self._cancelled = False
         self._has_ended = False
         self._runnable_since = clock()
@@ -133,6 +144,12 @@ class VerifierSession:
                 )
             self._tree.extend(nodes)
             self._drafted_at = self._clock()
+            self._holding_since = None
+        self._on_change()
+
+    def end_drafts(self) -> None:
+        """No more draft nodes will come: there is nothing to wait for."""
+        self._waits_for_drafts = False
         self._on_change()
 
     def cancel(self) -> None:
@@ -177,30 +194,29 @@ class VerifierSession:
     def load(self) -> Load:
         """What there is to do."""
         now = self._clock()
-        values: tuple[float, ...] = ()
-        if not self.is_prefilling:
-            with self._lock:
-                self._candidates = useful_nodes(self._tree, self._ending)
-            frontier = self._tree.frontier.position
-            values = self._node_value.values(node.position - frontier for node in self._candidates)
+        with self._lock:
+            self._candidates = [] if self.is_prefilling else self._find_candidates()
+            holds_off_s = self._holds_off_s(now)
         return Load(
             key=self.session_id,
             num_uncached=self._tree.num_committed - self._sequence.length,
-            node_values=values,
+            node_values=[one.value for one in self._candidates],
             tenant=self.tenant,
             waiting_s=now - self._runnable_since,
             expects_drafts=now - self._drafted_at < DRAFTING_FOR_S,
+            holds_off_s=holds_off_s,
         )
 
     def plan(self, grant: Grant) -> Work:
         """The rows of the next pass, as far as the grant and the pages go; one row is reserved.
 
-        Drafts are those that were there for the last `load`.
+        Drafts are those that were there for the last `load`. They are all alive still: only commits
+        prune, and there is none between the two.
         """
         if grant.prefill_tokens:
             return Work(self._prefill_segment(grant.prefill_tokens), None)
         most = min(grant.max_nodes, self._sequence.room - 1)
-        plan = plan_pass(self._tree.frontier, self._candidates[:most])
+        plan = plan_pass(self._tree.frontier, [one.node for one in self._candidates[:most]])
         self._sequence.reserve(len(plan.rows.tokens))
         return Work(Segment(self._sequence.pages, self._sequence.length, plan.rows), plan)
 
@@ -234,11 +250,13 @@ class VerifierSession:
         verdict = walk.verdict()
         with self._lock:
             self._tree.commit(self._tree.num_committed, verdict.tokens)
+        if self._own_guesses is not None:
+            self._own_guesses.go_on(verdict.tokens)
         # Only now: pages are shared under a digest of the text, accepted tokens included.
         moves = self._sequence.keep(verdict.kept_rows)
         if plan.num_draft_nodes:
             self._node_value.observe(
-                verdict.num_accepted, verdict.num_accepted + verdict.is_correction
+                verdict.num_accepted, verdict.num_accepted + verdict.is_refuted
             )
         else:
             self._node_value.rest()
@@ -254,6 +272,7 @@ class VerifierSession:
                 start=self._tree.num_committed - len(verdict.tokens),
                 tokens=verdict.tokens,
                 num_accepted=verdict.num_accepted,
+                num_guessed=verdict.num_guessed,
                 is_correction=verdict.is_correction,
                 finish_reason=verdict.finish_reason,
                 queue_us=int(queue_s * 1e6),
@@ -283,6 +302,40 @@ class VerifierSession:
         )
 
     # --- inside -------------------------------------------------------------------------------
+
+    def _find_candidates(self) -> list[Candidate]:
+        """What the next pass may check; under the lock."""
+        frontier = self._tree.frontier
+        nodes = useful_nodes(self._tree, self._ending)
+        values = self._node_value.values(node.position - frontier.position for node in nodes)
+        drafts = drafts_only(nodes, values)
+        if self._own_guesses is None:
+            return drafts
+        return with_own_guesses(
+            frontier,
+            drafts,
+            self._own_guesses,
+            most=self._max_own_guesses,
+            end=self._ending.useless_from,
+        )
+
+    def _holds_off_s(self, now: float) -> float:
+        """For how long still to wait for a draft node; under the lock.
+
+        Once that was in vain, there is no more waiting until one comes.
+        """
+        if not self._waits_for_drafts or self.is_prefilling or not self._may_use_drafts:
+            return 0.0
+        if any(one.node.ids for one in self._candidates):
+            return 0.0
+        if self._holding_since is None:
+            self._holding_since = now
+        return max(0.0, self._holding_since + DRAFT_SILENCE_S - now)
+
+    @property
+    def _may_use_drafts(self) -> bool:
+        """Whether a node below the frontier could save a pass."""
+        return self._tree.frontier.position + 1 < self._ending.useless_from
 
     def _prefill_segment(self, num_tokens: int) -> Segment:
         start = self._sequence.length

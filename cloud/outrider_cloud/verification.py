@@ -27,16 +27,27 @@ class PassPlan:
         rows: tokens and parents for the target.
         children: for each row its planned children, token -> row, in the order of their ids.
         drafts: for each row from what its children were drawn; None where they were not.
+        own_rows: the rows of guesses of the verifier's own.
     """
 
     rows: Rows
     children: tuple[dict[int, int], ...]
     drafts: tuple[SparseDistribution | None, ...]
+    own_rows: frozenset[int] = frozenset()
 
     @property
     def num_draft_nodes(self) -> int:
-        """How many draft nodes the pass checks."""
-        return len(self.rows.tokens) - 1
+        """How many draft nodes of the edge the pass checks."""
+        return len(self.rows.tokens) - 1 - len(self.own_rows)
+
+    def drafts_below(self, row: int) -> tuple[int, ...]:
+        """The tokens of the draft nodes that hang from a row, in the order of their ids.
+
+        A rule judges these alone. An own guess is no offer: it only lets the walk go on where the
+        target's token happens to be the guessed one, so no token depends on it, in any mode.
+        """
+        children = self.children[row].items()
+        return tuple(token for token, child in children if child not in self.own_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +55,12 @@ class Verdict:
     """What a pass commits for one session.
 
     Attributes:
-        tokens: the committed tokens: those of accepted nodes, then at most one of the target's own.
+        tokens: the committed tokens: those of accepted draft nodes, those of the verifier's own
+            guesses that were right, then at most one that the target has chosen.
         kept_rows: the rows whose KV is text now: the frontier's and those of accepted nodes.
         num_accepted: how many tokens draft nodes carried.
-        is_correction: there were draft nodes where the target's own token stands.
+        num_guessed: how many tokens own guesses carried.
+        is_refuted: there were draft nodes below the last accepted one, and none was right.
         finish_reason: why the generation ends with these tokens, or None.
         runner_ups: for each token the likeliest others at its position; empty if not wanted.
     """
@@ -55,9 +68,15 @@ class Verdict:
     tokens: tuple[int, ...]
     kept_rows: tuple[int, ...]
     num_accepted: int
-    is_correction: bool
+    num_guessed: int
+    is_refuted: bool
     finish_reason: FinishReason | None
     runner_ups: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def is_correction(self) -> bool:
+        """There were draft nodes where the token stands that the target has chosen."""
+        return self.is_refuted and not self.num_guessed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +90,11 @@ class Ending:
 
     stop_token_ids: frozenset[int]
     max_length: int
+
+    @property
+    def useless_from(self) -> int:
+        """The position from which on a node saves no pass: each yields a last token anyway."""
+        return self.max_length - 1
 
     def reason(self, token: int, length: int) -> FinishReason | None:
         """Why the generation ends with `token` as the last of `length` tokens, or None."""
@@ -86,12 +110,15 @@ def useful_nodes(tree: SpeculationTree, ending: Ending) -> list[TreeNode]:
     the last position is useless: the pass yields that position's token without it, but one at the
     position before it is not.
     """
-    end = ending.max_length - 1
-    return sorted((n for n in tree.nodes() if n.position < end), key=attrgetter("position"))
+    useful = (node for node in tree.nodes() if node.position < ending.useless_from)
+    return sorted(useful, key=attrgetter("position"))
 
 
 def plan_pass(frontier: TreeNode, nodes: Sequence[TreeNode]) -> PassPlan:
-    """The rows of a frontier and of live nodes below it, parents before their children."""
+    """The rows of a frontier and of nodes below it, parents before their children.
+
+    Nodes without an id are guesses of the verifier's own.
+    """
     row_of = {frontier: 0}
     children: list[dict[int, int]] = [{} for _ in range(len(nodes) + 1)]
     parents = [CACHED_TEXT]
@@ -103,7 +130,8 @@ def plan_pass(frontier: TreeNode, nodes: Sequence[TreeNode]) -> PassPlan:
         children[parent][node.token] = row
     tokens = (frontier.token, *(node.token for node in nodes))
     drafts = tuple(node.draft for node in row_of)
-    return PassPlan(Rows(tokens, tuple(parents)), tuple(children), drafts)
+    own_rows = frozenset(row for row, node in enumerate(nodes, start=1) if not node.ids)
+    return PassPlan(Rows(tokens, tuple(parents)), tuple(children), drafts, own_rows)
 
 
 class Walk:
@@ -185,13 +213,15 @@ class Walk:
 
     def verdict(self) -> Verdict:
         """What the walk commits, once it is over."""
-        num_accepted = len(self._kept_rows) - 1
-        had_children = bool(self._plan.children[self._kept_rows[-1]])
+        num_guessed = sum(row in self._plan.own_rows for row in self._kept_rows)
+        num_accepted = len(self._kept_rows) - 1 - num_guessed
+        had_drafts = bool(self._plan.drafts_below(self._kept_rows[num_accepted]))
         return Verdict(
             tokens=tuple(self._tokens),
             kept_rows=tuple(self._kept_rows),
             num_accepted=num_accepted,
-            is_correction=had_children and num_accepted < len(self._tokens),
+            num_guessed=num_guessed,
+            is_refuted=had_drafts and num_accepted < len(self._tokens),
             finish_reason=self._finish_reason,
             runner_ups=self.runner_ups,
         )
@@ -206,7 +236,7 @@ class Walk:
             row=self._first_row + row,
             position=len(self._text) + len(walked),
             rule=self._rule,
-            children=tuple(self._plan.children[row]),
+            children=self._plan.drafts_below(row),
             draft=self._plan.drafts[row],
             prompt_tokens=prompt,
             output_tokens=output,

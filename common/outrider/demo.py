@@ -68,7 +68,7 @@ def demo(prompt: str, max_tokens: int) -> None:
         _show(console, *edge)
         _run(*edge, "--no-summary", "--record", str(drafted))
         with console.status("Measuring the cloud alone: the same prompt, nothing drafted ..."):
-            _run(*edge, "--proposers", "none", "--record", str(alone), has_output=False)
+            _run(*edge, "--policy", "cloud", "--record", str(alone), has_output=False)
         _report(console, Answer.read(alone), Answer.read(drafted))
 
 

@@ -9,7 +9,9 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-DraftingPolicyName: TypeAlias = Literal["auto", "tree", "chain", "one-ahead", "stop-and-wait"]
+DraftingPolicyName: TypeAlias = Literal[
+    "auto", "tree", "chain", "one-ahead", "stop-and-wait", "cloud", "cloud-lookup"
+]
 ProposerName: TypeAlias = Literal["lm", "retrieval", "recycling", "garbage", "none"]
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
 NumberFormat: TypeAlias = Literal["auto", "float32", "bfloat16"]
@@ -207,7 +209,20 @@ class VerifierSettings(Section):
         default=16,
         ge=0,
         le=65536,
-        description="Draft nodes of one session that one forward pass checks at most.",
+        description=(
+            "Draft nodes of one session, and guesses of the verifier's own, that one forward pass "
+            "checks at most."
+        ),
+    )
+    own_guesses: int = Field(
+        default=8,
+        ge=0,
+        le=1024,
+        description=(
+            "Guesses of the verifier's own, from what followed earlier in the text, that one "
+            "forward pass checks at most for a session that allows them, where rows are cheap "
+            "enough; 0 makes none."
+        ),
     )
     prefill_chunk_tokens: int = Field(
         default=256,
@@ -298,7 +313,8 @@ class EdgeSettings(Section):
         description=(
             "How sessions draft. auto adapts to link, verifier and drafter; the others are there "
             "to be compared: tree and chain stream without end, one-ahead drafts a block while the "
-            "one before is verified, stop-and-wait when nothing is under way."
+            "one before is verified, stop-and-wait when nothing is under way, and the verifier "
+            "waits for it. cloud drafts nothing, cloud-lookup leaves guessing to the verifier."
         ),
     )
     block_nodes: int = Field(

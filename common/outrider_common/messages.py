@@ -116,6 +116,8 @@ class OpenSession:
         stop_token_ids: ids that end the generation, beside the model's own end-of-text ids.
         ignore_eos: do not stop at the model's own end-of-text ids.
         num_runner_ups: how many runner-ups of each committed token are wanted.
+        own_guesses: the verifier may check guesses of its own beside the edge's drafts.
+        waits_for_drafts: no hedging: passes wait for draft nodes as long as some may come.
         protocol_version: what the edge speaks.
     """
 
@@ -129,6 +131,8 @@ class OpenSession:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     num_runner_ups: int = 0
+    own_guesses: bool = False
+    waits_for_drafts: bool = False
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -161,14 +165,16 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Tokens that are final: those of accepted nodes, then at most one of the verifier's own.
+    """Tokens that are final: of accepted nodes, of the verifier's own guesses, and of its choice.
 
     Attributes:
         start: the position of the first token.
         tokens: the token ids.
         num_accepted: how many of them, from the first, were carried by draft nodes.
-        is_correction: there were draft nodes for the position of the verifier's own token, and
-            none carried it; otherwise that token is a hedge.
+        num_guessed: how many after those were carried by guesses of the verifier's own. After these
+            there is at most one token, the one that it has chosen itself.
+        is_correction: there were draft nodes for the position of that last token, and none carried
+            it; otherwise it is a hedge.
         finish_reason: None while the generation goes on.
         queue_us: from when the session could have run to when its pass began, in microseconds;
             behind the wire only about (`wire.NEWS_SHARE`), as are `pass_us` and `price`.
@@ -192,6 +198,7 @@ class Commit:
     credit: int | None = None
     price: float = 0.0
     runner_ups: tuple[tuple[int, ...], ...] = ()
+    num_guessed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

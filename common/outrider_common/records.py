@@ -9,10 +9,13 @@ from enum import StrEnum
 
 
 class TokenOrigin(StrEnum):
-    """Who said a committed token first: the edge's draft or the verifier."""
+    """Who said a committed token first: the edge's draft, the verifier's guess or its target."""
 
     DRAFTED = "drafted"
     """A draft of the edge carried it, and the verifier agreed."""
+
+    GUESSED = "guessed"
+    """No draft carried it in time; the verifier had guessed it itself, and was right."""
 
     CORRECTED = "corrected"
     """Drafts were there for its position, but none carried it."""
@@ -60,7 +63,8 @@ class GenerationStats:
         num_accepted_tokens: committed tokens that a draft carried.
         num_corrections: committed tokens for whose position drafts were there, but another token.
         num_hedged: committed tokens that the verifier decoded with no draft there.
-        num_drafts: passes that had at least one draft node of this generation to check.
+        num_guessed: committed tokens that the verifier had guessed itself.
+        num_drafts: passes that had at least one guess to check, the edge's or the verifier's.
         num_draft_tokens: draft nodes that the edge sent, checked or not.
         num_accepted_tokens_per_pos: how many of the accepted tokens were the first of their pass,
             the second, and so on.
@@ -76,6 +80,7 @@ class GenerationStats:
     num_accepted_tokens: int = 0
     num_corrections: int = 0
     num_hedged: int = 0
+    num_guessed: int = 0
     num_drafts: int = 0
     num_draft_tokens: int = 0
     num_accepted_tokens_per_pos: tuple[int, ...] = ()
@@ -90,7 +95,7 @@ class GenerationStats:
     @property
     def num_tokens(self) -> int:
         """All committed tokens."""
-        return self.num_accepted_tokens + self.num_corrections + self.num_hedged
+        return self.num_accepted_tokens + self.num_guessed + self.num_corrections + self.num_hedged
 
     @property
     def acceptance_rate(self) -> float:

@@ -64,6 +64,8 @@ def encode_open(message: OpenSession, max_message_bytes: int) -> Iterator[pb.Ses
         stop_token_ids=message.stop_token_ids,
         ignore_eos=message.ignore_eos,
         num_runner_ups=message.num_runner_ups,
+        own_guesses=message.own_guesses,
+        waits_for_drafts=message.waits_for_drafts,
         prefix_length=len(message.prefix),
     )
     _encode_thresholds(message.acceptance, head)
@@ -158,6 +160,8 @@ def _decode_open(head: pb.Open, prefix: tuple[int, ...]) -> OpenSession:
         stop_token_ids=tuple(head.stop_token_ids),
         ignore_eos=head.ignore_eos,
         num_runner_ups=head.num_runner_ups,
+        own_guesses=head.own_guesses,
+        waits_for_drafts=head.waits_for_drafts,
         protocol_version=head.protocol_version,
     )
 
@@ -250,11 +254,14 @@ def _encode_commit(event: Commit, said: _Said) -> pb.Commit:
     message = pb.Commit(
         start=0 if event.start == said.start else event.start,
         tokens=event.tokens,
-        num_accepted=_unless(_accepted_by_default(num_tokens), event.num_accepted),
+        num_accepted=_unless(
+            _accepted_by_default(num_tokens, event.num_guessed), event.num_accepted
+        ),
         is_correction=event.is_correction,
         finish_reason=_FINISH_NAMES[event.finish_reason] if event.finish_reason else None,
         num_rows=_unless(num_tokens, event.num_rows),
         runner_ups=chain.from_iterable(event.runner_ups),
+        num_guessed=event.num_guessed,
     )
     said.start = event.start + num_tokens
     _encode_load(event, message, said)
@@ -278,8 +285,8 @@ def _unless(expected: int, value: int) -> int | None:
     return None if value == expected else value
 
 
-def _accepted_by_default(num_tokens: int) -> int:
-    return max(num_tokens - 1, 0)
+def _accepted_by_default(num_tokens: int, num_guessed: int) -> int:
+    return max(num_tokens - 1 - num_guessed, 0)
 
 
 def _has_changed(said: int, value: int, least: int) -> bool:
@@ -338,6 +345,7 @@ def _decode_commit(message: pb.Commit, said: _Said) -> Commit:
         credit=message.credit if message.HasField("credit") else None,
         price=said.price_permille / 1000,
         runner_ups=_decode_runner_ups(message),
+        num_guessed=message.num_guessed,
     )
 
 
@@ -348,12 +356,13 @@ def _either(message: pb.Commit, field: str, expected: int) -> int:
 
 
 def _num_accepted(message: pb.Commit) -> int:
-    num_tokens = len(message.tokens)
-    num_accepted = _either(message, "num_accepted", _accepted_by_default(num_tokens))
-    if not num_tokens - 1 <= num_accepted <= num_tokens:
+    num_tokens, num_guessed = len(message.tokens), message.num_guessed
+    by_default = _accepted_by_default(num_tokens, num_guessed)
+    num_accepted = _either(message, "num_accepted", by_default)
+    if not num_tokens - 1 <= num_accepted + num_guessed <= num_tokens:
         raise ProtocolViolationError(
-            f"A commit of {num_tokens} tokens says that {num_accepted} were accepted; all were, "
-            "or all but the last."
+            f"A commit of {num_tokens} tokens says that {num_accepted} were accepted and "
+            f"{num_guessed} guessed; all were, or all but the last."
         )
     return num_accepted
 

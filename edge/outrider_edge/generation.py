@@ -226,6 +226,8 @@ class Generation:
             ignore_eos=request.ignore_eos,
             acceptance=request.acceptance,
             num_runner_ups=self._learner.num_runner_ups if self._learner else 0,
+            own_guesses=self._policy.own_guesses,
+            waits_for_drafts=self._policy.waits_for_drafts,
         )
 
     def _make_session(self, opened: Opened) -> EdgeSession:

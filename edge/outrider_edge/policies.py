@@ -13,6 +13,9 @@ class DraftingPolicy:
 
     Attributes:
         name: in the settings.
+        drafts: it drafts at all.
+        own_guesses: the verifier may check guesses of its own.
+        waits_for_drafts: the verifier decodes nothing while drafts may come.
         adapts: it keeps to the price, and rests where drafting does not pay.
         branches: runners-up may be sent beside the first guess.
         least_worth: a guess less likely than this is not sent, however cheap a row is: it takes
@@ -23,6 +26,9 @@ class DraftingPolicy:
     """
 
     name: str
+    drafts: bool = True
+    own_guesses: bool = False
+    waits_for_drafts: bool = False
     adapts: bool = False
     branches: bool = False
     least_worth: float = 0.0
@@ -47,7 +53,7 @@ class DraftingPolicy:
             num_outstanding: all live nodes, these included.
         """
         if self.block_nodes is None:
-            return True
+            return self.drafts
         num_under_way = num_outstanding - num_unsent
         may_begin = num_under_way <= self.block_nodes * (self.max_blocks - 1)
         return num_unsent < self.block_nodes and (num_unsent > 0 or may_begin)
@@ -57,7 +63,7 @@ class DraftingPolicy:
         return num_unsent >= (self.block_nodes or 1)
 
 
-AUTO: Final = DraftingPolicy("auto", adapts=True, branches=True, least_worth=0.1)
+AUTO: Final = DraftingPolicy("auto", own_guesses=True, adapts=True, branches=True, least_worth=0.1)
 
 POLICIES: Final = {
     policy.name: policy
@@ -66,10 +72,13 @@ POLICIES: Final = {
         DraftingPolicy("tree", branches=True, least_worth=0.02),
         DraftingPolicy("chain"),
         DraftingPolicy("one-ahead", block_nodes=4, max_blocks=2),
-        DraftingPolicy("stop-and-wait", block_nodes=4),
+        DraftingPolicy("stop-and-wait", waits_for_drafts=True, block_nodes=4),
+        DraftingPolicy("cloud", drafts=False),
+        DraftingPolicy("cloud-lookup", drafts=False, own_guesses=True),
     )
 }
 """`tree` and `chain` stream without end; `one-ahead` drafts a block while another is verified (as
-in SPEED, arXiv:2310.12072); `stop-and-wait` drafts when nothing is under way (Leviathan et al.,
-arXiv:2211.17192).
+in SPEED, arXiv:2310.12072); `stop-and-wait` drafts when nothing is under way, and the verifier
+decodes nothing meanwhile (Leviathan et al., arXiv:2211.17192). `cloud` leaves everything to the
+verifier, `cloud-lookup` likewise, with guesses of its own.
 """

@@ -18,6 +18,7 @@ from outrider_common.records import TokenOrigin
 
 _STYLES: Final = {
     TokenOrigin.DRAFTED: Style(color="green"),
+    TokenOrigin.GUESSED: Style(color="cyan"),
     TokenOrigin.CORRECTED: Style(color="red", bold=True),
     TokenOrigin.HEDGED: Style(color="yellow"),
 }
@@ -34,12 +35,14 @@ class Marks:
     """How origins and white space look where colours cannot show them.
 
     Attributes:
+        guessed: what stands before and after a token that the verifier had guessed.
         corrected: what stands before and after a corrected token.
         hedged: what stands before and after a hedged token.
         newline: stands for a line break in a token that is not drafted; the break follows.
         space: stands for a space in such a token if it has nothing else to see.
     """
 
+    guessed: tuple[str, str]
     corrected: tuple[str, str]
     hedged: tuple[str, str]
     newline: str
@@ -47,15 +50,19 @@ class Marks:
 
     def around(self, origin: TokenOrigin) -> tuple[str, str]:
         """What stands before and after a token of this origin."""
-        if origin is TokenOrigin.CORRECTED:
-            return self.corrected
-        if origin is TokenOrigin.HEDGED:
-            return self.hedged
-        return "", ""
+        match origin:
+            case TokenOrigin.DRAFTED:
+                return "", ""
+            case TokenOrigin.GUESSED:
+                return self.guessed
+            case TokenOrigin.CORRECTED:
+                return self.corrected
+            case TokenOrigin.HEDGED:
+                return self.hedged
 
 
-UNICODE_MARKS: Final = Marks(("⟦", "⟧"), ("⟨", "⟩"), "⏎", "␣")
-ASCII_MARKS: Final = Marks(("[[", "]]"), ("<<", ">>"), "\\n", "_")
+UNICODE_MARKS: Final = Marks(("⟪", "⟫"), ("⟦", "⟧"), ("⟨", "⟩"), "⏎", "␣")
+ASCII_MARKS: Final = Marks(("{{", "}}"), ("[[", "]]"), ("<<", ">>"), "\\n", "_")
 
 
 class TokenRenderer:
@@ -147,7 +154,9 @@ def _cell(console: Console, value: object) -> Text:
 
 
 def _can_show(console: Console, marks: Marks) -> bool:
-    characters = "".join((*marks.corrected, *marks.hedged, marks.newline, marks.space))
+    characters = "".join(
+        (*marks.guessed, *marks.corrected, *marks.hedged, marks.newline, marks.space)
+    )
     try:
         characters.encode(console.encoding)
     except UnicodeEncodeError:

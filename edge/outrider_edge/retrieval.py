@@ -9,20 +9,17 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from outrider_common.match_votes import MAX_MATCHES, MIN_MATCH_TOKENS, NO_VOTE, match_votes
+from outrider_common.suffix_index import SuffixIndex
 from outrider_edge.growing_text import GrowingText
 from outrider_edge.prefix import common_prefix_length
 from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask
-from outrider_edge.suffix_index import Match, SuffixIndex
 from outrider_edge.text_memory import TextMemory
 
-MIN_MATCH_TOKENS: Final = 2
-"""A match of one token is right in a quarter of the cases or fewer where the text is sampled."""
 MAX_BRANCHES: Final = 3
 """How many different continuations a draft has at most."""
 SIDE_BRANCH_TOKENS: Final = 4
 """How many guesses each but the first adds: what lies deeper is hardly ever reached."""
-MAX_MATCHES: Final = 8
-"""How many matches, the longest ones, say what may follow."""
 
 
 class RetrievalProposer:
@@ -78,7 +75,7 @@ class RetrievalProposer:
 
     def _draft(self, max_depth: int) -> Draft:
         own = self._index.matches(self.text)
-        found = [(match, self._continuation(match, max_depth)) for match in own[:MAX_MATCHES]]
+        found = [(match, self._index.following(match, max_depth)) for match in own[:MAX_MATCHES]]
         if self._memory is not None:
             found += self._memory.continuations(self.text, MAX_MATCHES, max_depth)
             found.sort(key=lambda pair: -pair[0].length)
@@ -86,11 +83,6 @@ class RetrievalProposer:
         for match, continuation in found[:MAX_MATCHES]:
             tree.add(match.length, self._valid(continuation))
         return tree.draft()
-
-    def _continuation(self, match: Match, count: int) -> list[int]:
-        # A match that ends d tokens before the end predicts a text of period d, as in LZ77.
-        period = self.text[match.end : match.end + count]
-        return (period * -(-count // len(period)))[:count]
 
     def _valid(self, tokens: list[int]) -> list[int]:
         for i, token in enumerate(tokens):
@@ -152,25 +144,6 @@ class _ContinuationTree:
         self._parents.append(parent)
         self._votes.append(0.0)
         return place
-
-
-NO_VOTE: Final = 1.0
-"""The weight of the chance that something else comes next than what followed any match."""
-
-
-def match_votes(length: int) -> float:
-    """The weight of what followed a match of some length, beside those of others and `NO_VOTE`.
-
-    A single match of 2 tokens gives its next token a probability of 0.43, one of 5 tokens 0.69, of
-    12 tokens 0.85, and two matches that agree more. The line is the maximum of likelihood, among
-    powers of lines, over the tokens that SmolLM2-135M answered to 20 Spec-Bench prompts, greedily
-    and at temperature 1. Greedy text alone would say 0.78 at 5 tokens, sampled text 0.52: it is a
-    prior, and what is accepted in a session tells more.
-
-    Args:
-        length: matching tokens at the end of the context, guesses that agree included; at least 1.
-    """
-    return (length - 0.5) / 2.0
 
 
 class RetrievalFactory:

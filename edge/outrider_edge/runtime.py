@@ -137,7 +137,9 @@ async def edge_runtime(
     async with GrpcLink(settings.verifier, connect_timeout_s=settings.connect_timeout_s) as link:
         info = await link.model_info()
         _refuse_strangers(info, fingerprint, settings)
-        factory = CombinedFactory([_MAKERS[name](settings, bundle) for name in settings.proposers])
+        policy = POLICIES[settings.policy].with_block(settings.block_nodes)
+        names = settings.proposers if policy.drafts else ("none",)
+        factory = CombinedFactory([_MAKERS[name](settings, bundle) for name in names])
         pair = info.model, bundle.path.name
         with (
             _kept(calibrations, *pair) as calibration,
@@ -153,7 +155,7 @@ async def edge_runtime(
                 max_depth=settings.max_depth,
                 calibration=calibration,
                 estimators=Estimators(),
-                policy=POLICIES[settings.policy].with_block(settings.block_nodes),
+                policy=policy,
             )
 
 

@@ -425,4 +425,6 @@ class EdgeSession:
 def _origin(commit: Commit, offset: int) -> TokenOrigin:
     if offset < commit.num_accepted:
         return TokenOrigin.DRAFTED
+    if offset < commit.num_accepted + commit.num_guessed:
+        return TokenOrigin.GUESSED
     return TokenOrigin.CORRECTED if commit.is_correction else TokenOrigin.HEDGED

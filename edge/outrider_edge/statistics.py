@@ -54,6 +54,7 @@ class StatsCollector:
             num_accepted_tokens=self._origins[TokenOrigin.DRAFTED],
             num_corrections=self._origins[TokenOrigin.CORRECTED],
             num_hedged=self._origins[TokenOrigin.HEDGED],
+            num_guessed=self._origins[TokenOrigin.GUESSED],
             num_drafts=self._num_drafts,
             num_draft_tokens=self._num_sent,
             num_accepted_tokens_per_pos=tuple(positions[i] for i in range(len(positions))),

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from typing import Final
 
-from outrider_edge.suffix_index import Match, SuffixIndex
+from outrider_common.suffix_index import Match, SuffixIndex
 
 _TEXT_END: Final = -1  # between texts; no token
 

@@ -19,13 +19,14 @@ from bench_workload import prompt_text
 from rich.console import Console
 from tokenizers import Tokenizer
 
+from outrider_common.match_votes import MIN_MATCH_TOKENS
 from outrider_common.sampling import SamplingParams
+from outrider_common.suffix_index import SuffixIndex
 from outrider_edge.combined import CombinedFactory
 from outrider_edge.growing_text import GrowingText
 from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask, Learner, ProposerFactory
 from outrider_edge.recycling import RecyclingFactory
-from outrider_edge.retrieval import MIN_MATCH_TOKENS, RetrievalFactory
-from outrider_edge.suffix_index import SuffixIndex
+from outrider_edge.retrieval import RetrievalFactory
 from outrider_models.store import ModelStore, default_root
 
 BUNDLE: Final = "smollm2-135m-int4"

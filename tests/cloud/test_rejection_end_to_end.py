@@ -39,6 +39,8 @@ P_LIMIT = 1e-6 / 20
 NUM_SESSIONS = 1000
 NUM_TOKENS = 4
 PROMPT = (1, 2, 3)
+REPEATING = (5, 4, 8, 9, 5, 4)
+"""What it suggests by its own example is among what the target may say; 8 with a chance of 0.9."""
 LIMITS = Limits(
     max_message_bytes=4096, max_outstanding_nodes=12, committed_id_window=64, max_sessions=4
 )
@@ -168,6 +170,8 @@ class Pair:
         make: the proposer.
         seed: of the sampling and, independently, of all delays.
         outbox: what becomes of nodes on their way.
+        prompt: what the text begins with.
+        own_guesses: whether the verifier may guess, too.
     """
 
     def __init__(
@@ -176,37 +180,42 @@ class Pair:
         make: Callable[[DraftingTask], Proposer],
         seed: int,
         outbox: Outbox = list,
+        prompt: tuple[int, ...] = PROMPT,
+        own_guesses: bool = False,
     ) -> None:
+        self.prompt = prompt
         params = sampling(seed)
         mode = AcceptanceMode.REJECTION
         self.engine = engine
         self.outbox = outbox
         self.random = random.Random(seed + 1_000_000)
-        self.proposer = make(DraftingTask(params, len(PROMPT), VOCAB_SIZE, mode))
-        max_length = len(PROMPT) + NUM_TOKENS
+        self.proposer = make(DraftingTask(params, len(prompt), VOCAB_SIZE, mode))
+        max_length = len(prompt) + NUM_TOKENS
         self.edge = EdgeSession(
-            PROMPT, max_outstanding_nodes=12, max_depth=4, max_length=max_length, clock=lambda: 0.0
+            prompt, max_outstanding_nodes=12, max_depth=4, max_length=max_length, clock=lambda: 0.0
         )
         self.downlink: deque[EngineEvent] = deque()
         message = OpenSession(
-            PROMPT,
-            len(PROMPT),
+            prompt,
+            len(prompt),
             NUM_TOKENS,
             params,
             "v1:fake",
             acceptance=Acceptance(mode),
             ignore_eos=True,
+            own_guesses=own_guesses,
         )
         self.cloud = engine.open(message, self.downlink.append)
         self.encoder, self.decoder = NodeEncoder(), NodeDecoder()
         self.num_accepted = 0
+        self.num_guessed = 0
 
     def run(self) -> tuple[int, ...]:
         """The answer."""
         steps = [self.draft, self.draft, self.send, self.verify, self.deliver]
-        while self.edge.tree.num_committed < len(PROMPT) + NUM_TOKENS:
+        while self.edge.tree.num_committed < len(self.prompt) + NUM_TOKENS:
             self.random.choice(steps)()
-        return tuple(self.edge.tree.tokens[len(PROMPT) :])
+        return tuple(self.edge.tree.tokens[len(self.prompt) :])
 
     def draft(self) -> None:
         run = self.edge.next_run()
@@ -227,6 +236,7 @@ class Pair:
             event = self.downlink.popleft()
             assert isinstance(event, Commit)
             self.num_accepted += event.num_accepted
+            self.num_guessed += event.num_guessed
             self.edge.receive(event)
 
 
@@ -236,10 +246,16 @@ class Outcome:
 
     counts: Counter[tuple[int, ...]]
     num_accepted: int
+    num_guessed: int
 
 
 @functools.cache
-def decode(make: Callable[[DraftingTask], Proposer], outbox: Outbox = list) -> Outcome:
+def decode(
+    make: Callable[[DraftingTask], Proposer],
+    outbox: Outbox = list,
+    prompt: tuple[int, ...] = PROMPT,
+    own_guesses: bool = False,
+) -> Outcome:
     engine = BatchingEngine(
         FakeTarget(),
         PackingScheduler(
@@ -254,31 +270,33 @@ def decode(make: Callable[[DraftingTask], Proposer], outbox: Outbox = list) -> O
         model="fake",
         tokenizer_fingerprint="v1:fake",
         limits=LIMITS,
+        max_own_guesses=4,
     )
     counts: Counter[tuple[int, ...]] = Counter()
-    num_accepted = 0
+    num_accepted = num_guessed = 0
     for seed in range(NUM_SESSIONS):
-        pair = Pair(engine, make, seed, outbox)
+        pair = Pair(engine, make, seed, outbox, prompt, own_guesses)
         counts[pair.run()] += 1
         num_accepted += pair.num_accepted
-    return Outcome(counts, num_accepted)
+        num_guessed += pair.num_guessed
+    return Outcome(counts, num_accepted, num_guessed)
 
 
-def expected(path: tuple[int, ...] = ()) -> dict[tuple[int, ...], float]:
+def expected(prompt: tuple[int, ...], path: tuple[int, ...] = ()) -> dict[tuple[int, ...], float]:
     """The target's own probability of each answer."""
     if len(path) == NUM_TOKENS:
         return {path: 1.0}
-    own = distribution(logits_after([*PROMPT, *path]), sampling(0), PROMPT, path)
+    own = distribution(logits_after([*prompt, *path]), sampling(0), prompt, path)
     return {
         answer: share * p
         for token, p in zip(own.token_ids.tolist(), own.probabilities(), strict=True)
-        for answer, share in expected((*path, token)).items()
+        for answer, share in expected(prompt, (*path, token)).items()
     }
 
 
-def p_value(counts: Counter[tuple[int, ...]]) -> float:
+def p_value(counts: Counter[tuple[int, ...]], prompt: tuple[int, ...] = PROMPT) -> float:
     """Chi-square against the target; answers of which fewer than five are expected are one."""
-    shares = expected()
+    shares = expected(prompt)
     if not counts.keys() <= shares.keys():
         return 0.0
     answers = list(shares)
@@ -341,3 +359,14 @@ def test_a_distribution_lets_more_drafts_pass_than_the_same_drafts_without_one()
         decode(DrawingOnce).num_accepted
         > 1.05 * decode(DrawingOnce, without_distributions).num_accepted
     )
+
+
+@pytest.mark.parametrize(
+    "make", [Drawing, GuessingAllOf, lambda task: NoneProposer()], ids=["draws", "guesses", "none"]
+)
+def test_guesses_of_the_verifier_do_not_bias_the_text(
+    make: Callable[[DraftingTask], Proposer],
+) -> None:
+    outcome = decode(make, prompt=REPEATING, own_guesses=True)
+    assert p_value(outcome.counts, REPEATING) > P_LIMIT
+    assert outcome.num_guessed > NUM_SESSIONS / 10

@@ -469,6 +469,21 @@ def test_a_node_that_is_not_worth_its_row_does_not_end_the_wait() -> None:
     assert scheduler.schedule([load]) == Schedule([], MAX_WAIT_S)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: packing(8),
+        lambda: waiting_for_drafts(8),
+        lambda: TurnScheduler(max_nodes=4, prefill_chunk_tokens=16),
+    ],
+    ids=["latency", "throughput", "turn"],
+)
+def test_who_holds_off_is_passed_over_and_looked_at_again_in_time(make: MakeScheduler) -> None:
+    holding = Load("a", 1, holds_off_s=7.0)
+    assert make().schedule([holding]) == Schedule([], wait_s=7.0)
+    assert keys(make().schedule([holding, decoding("b")])) == ["b"]
+
+
 def test_nobody_waits_for_drafts_that_may_not_be_sent() -> None:
     loads = [hopeful(key) for key in "abcd"]
     assert len(waiting_for_drafts(rows=4).schedule(loads).grants) == 4

@@ -201,6 +201,15 @@ async def test_an_edge_that_sends_no_more_still_gets_its_answer(stub: Any) -> No
     assert await answer(call) == greedy_text([1, 2, 3], 12, stop=())
 
 
+async def test_an_edge_that_sends_no_more_is_not_waited_for(
+    stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outrider_cloud.session.DRAFT_SILENCE_S", 1e6)
+    call = await opened(stub, waits_for_drafts=True)
+    await call.done_writing()
+    assert await answer(call) == greedy_text([1, 2, 3], 12, stop=())
+
+
 async def test_a_client_that_vanishes_leaves_its_place(stub: Any) -> None:
     for _ in range(12):  # four times as many as fit
         call = stub.Session()

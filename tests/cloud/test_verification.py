@@ -19,7 +19,7 @@ from outrider_cloud.verification import (
 from outrider_common.acceptance import ExactRule, RejectionRule, SparseDistribution
 from outrider_common.messages import FinishReason
 from outrider_common.sampling import SamplingParams
-from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree
+from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree, TreeNode
 
 FAR = Ending(frozenset(), max_length=100)
 
@@ -116,6 +116,55 @@ def test_a_token_that_no_child_carries_is_a_correction() -> None:
     verdict = walk(plan, logits_that_say(1, 7, 0, 0, 0, 0), FAR)
     assert verdict.tokens == (1, 7)
     assert verdict.is_correction
+
+
+def with_guesses(tree: SpeculationTree, *guesses: tuple[TreeNode, tuple[int, ...]]) -> PassPlan:
+    """The plan of a tree and of own guesses: a chain of tokens below each of some nodes."""
+    nodes = useful_nodes(tree, FAR)
+    for parent, tokens in guesses:
+        for token in tokens:
+            parent = TreeNode(token, parent.position + 1, parent=parent)
+            nodes.append(parent)
+    return plan_pass(tree.frontier, nodes)
+
+
+def test_own_guesses_are_walked_like_drafts_and_counted_by_themselves() -> None:
+    tree = a_tree()
+    leaf = tree.find(5)  # token 3 below token 1
+    assert leaf is not None
+    plan = with_guesses(tree, (leaf, (7, 8)))
+    assert (plan.num_draft_nodes, len(plan.own_rows)) == (5, 2)
+    verdict = walk(plan, logits_that_say(1, 3, 0, 0, 0, 7, 8, 9), FAR)
+    assert verdict.tokens == (1, 3, 7, 8, 9)
+    assert (verdict.num_accepted, verdict.num_guessed) == (2, 2)
+    assert not verdict.is_refuted
+    assert not verdict.is_correction
+
+
+def test_an_own_guess_that_is_wrong_is_no_correction() -> None:
+    tree = SpeculationTree([9, 5])
+    verdict = walk(with_guesses(tree, (tree.frontier, (7,))), logits_that_say(8, 0), FAR)
+    assert (verdict.tokens, verdict.num_guessed) == ((8,), 0)
+    assert not verdict.is_refuted
+    assert not verdict.is_correction
+
+
+def test_an_own_guess_may_be_right_where_all_drafts_are_wrong() -> None:
+    tree = a_tree()
+    verdict = walk(with_guesses(tree, (tree.frontier, (7,))), logits_that_say(7, *[0] * 5, 8), FAR)
+    assert verdict.tokens == (7, 8)
+    assert (verdict.num_accepted, verdict.num_guessed) == (0, 1)
+    assert verdict.is_refuted
+    assert not verdict.is_correction  # where 8 stands there were no drafts
+
+
+def test_no_rule_ever_sees_an_own_guess() -> None:
+    tree = a_tree()
+    plan = with_guesses(tree, (tree.frontier, (7,)))
+    assert next(a_walk(plan, FAR).all_points()).children == (1, 4)
+    alone = SpeculationTree([9, 5])
+    plan = with_guesses(alone, (alone.frontier, (7,)))
+    assert [point.children for point in a_walk(plan, FAR).all_points()] == [(), ()]
 
 
 def test_without_drafts_the_target_hedges() -> None:

@@ -15,9 +15,9 @@ def test_a_generation_that_never_started_has_zero_for_every_rate() -> None:
     assert (stats.bytes_up_per_token, stats.bytes_down_per_token) == (0.0, 0.0)
 
 
-def test_every_committed_token_is_accepted_corrected_or_hedged() -> None:
-    stats = GenerationStats(num_accepted_tokens=6, num_corrections=2, num_hedged=4)
-    assert stats.num_tokens == 12
+def test_every_committed_token_is_accepted_guessed_corrected_or_hedged() -> None:
+    stats = GenerationStats(num_accepted_tokens=6, num_guessed=3, num_corrections=2, num_hedged=4)
+    assert stats.num_tokens == 15
 
 
 def test_rates_divide_the_counters_by_what_their_names_say() -> None:

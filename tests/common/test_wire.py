@@ -87,6 +87,8 @@ opens = st.builds(
     stop_token_ids=st.lists(tokens, max_size=5).map(tuple),
     ignore_eos=st.booleans(),
     num_runner_ups=st.integers(0, 2**32 - 1),
+    own_guesses=st.booleans(),
+    waits_for_drafts=st.booleans(),
 )
 
 
@@ -187,9 +189,14 @@ def test_thresholds_that_are_missing_or_out_of_range_are_refused_by_name(
 
 
 commits = st.builds(
-    lambda base, own, best: Commit(
-        **{**base, "tokens": base["tokens"] + own, "num_accepted": len(base["tokens"])},
-        runner_ups=(best,) * len(base["tokens"] + own) if best else (),
+    lambda base, guessed, own, best: Commit(
+        **{
+            **base,
+            "tokens": base["tokens"] + guessed + own,
+            "num_accepted": len(base["tokens"]),
+            "num_guessed": len(guessed),
+        },
+        runner_ups=(best,) * len(base["tokens"] + guessed + own) if best else (),
     ),
     st.fixed_dictionaries(
         {
@@ -204,6 +211,7 @@ commits = st.builds(
             "price": st.integers(0, 1000).map(lambda permille: permille / 1000),
         }
     ),
+    st.lists(tokens, max_size=6).map(tuple),
     st.lists(tokens, max_size=1).map(tuple),
     st.lists(tokens, max_size=4).map(tuple),
 )
@@ -294,9 +302,13 @@ def test_a_commit_that_leaves_nothing_out_is_read_as_it_stands() -> None:
     assert event == Commit(9, (4, 5), 1, num_rows=7, pass_us=3, credit=0)
 
 
-@pytest.mark.parametrize("num_accepted", [0, 4])
-def test_a_commit_whose_counts_do_not_fit_is_refused(num_accepted: int) -> None:
-    response = pb.SessionResponse(commit=pb.Commit(tokens=[1, 2, 3], num_accepted=num_accepted))
+@pytest.mark.parametrize(
+    ("num_accepted", "num_guessed"), [(0, 0), (4, 0), (0, 1), (2, 2), (1, 0), (2**32 - 1, 4)]
+)
+def test_a_commit_whose_counts_do_not_fit_is_refused(num_accepted: int, num_guessed: int) -> None:
+    response = pb.SessionResponse(
+        commit=pb.Commit(tokens=[1, 2, 3], num_accepted=num_accepted, num_guessed=num_guessed)
+    )
     with pytest.raises(ProtocolViolationError, match="commit of 3 tokens"):
         EventDecoder(1).decode(response)
 
@@ -315,10 +327,12 @@ def test_runner_ups_that_do_not_fit_the_tokens_are_refused(tokens: list[int]) ->
         EventDecoder(1).decode(pb.SessionResponse(commit=message))
 
 
-def test_an_edge_that_wants_no_runner_ups_sends_and_gets_not_a_byte_more() -> None:
+def test_an_edge_that_wants_no_runner_ups_and_no_guesses_sends_and_gets_not_a_byte_more() -> None:
     assert pb.Open(num_runner_ups=0).ByteSize() == 0
+    assert pb.Open(own_guesses=False, waits_for_drafts=False).ByteSize() == 0
     commit = Commit(1, (), 0)
     assert not EventEncoder(1).encode(commit).commit.runner_ups
+    assert pb.Commit(num_guessed=0).ByteSize() == 0
 
 
 @given(

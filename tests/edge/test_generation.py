@@ -21,6 +21,7 @@ from outrider_common.tree import DraftNode
 from outrider_edge.calibration import Calibration, GuessKind
 from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
+from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
 from outrider_edge.proposer import Draft
 from outrider_edge.streaming_text import IncrementalDetokenizer
 from outrider_edge.tracing import TraceRecorder
@@ -82,6 +83,7 @@ async def generate(
     calibration: Calibration | None = None,
     estimators: Estimators | None = None,
     recorder: TraceRecorder | None = None,
+    policy: DraftingPolicy = AUTO,
     **changes: Any,
 ) -> GenerationResult:
     request: dict[str, Any] = {
@@ -103,8 +105,23 @@ async def generate(
         calibration=calibration,
         estimators=estimators,
         recorder=recorder,
+        policy=policy,
     )
     return await generation.run()
+
+
+@pytest.mark.parametrize(
+    ("name", "own_guesses", "waits"),
+    [("auto", True, False), ("cloud", False, False), ("stop-and-wait", False, True)],
+)
+async def test_opening_says_what_the_policy_lets_the_verifier_do(
+    executor: ThreadPoolExecutor, name: str, own_guesses: bool, waits: bool
+) -> None:
+    link = FakeLink(ANSWER)
+    result = await generate(executor, link, Oracle(), policy=POLICIES[name])
+    assert result.tokens == tuple(ANSWER)
+    message = link.sessions[0].message
+    assert (message.own_guesses, message.waits_for_drafts) == (own_guesses, waits)
 
 
 @pytest.mark.parametrize("proposer", [Oracle(), Oracle([1] * 50), Silent(), Broken()])

@@ -23,6 +23,7 @@ stats = st.builds(
     num_accepted_tokens=st.integers(0, 50),
     num_corrections=st.integers(0, 50),
     num_hedged=st.integers(0, 50),
+    num_guessed=st.integers(0, 50),
     num_draft_tokens=st.integers(50, 100),
     num_drafts=st.integers(20, 30),
     num_accepted_tokens_per_pos=st.lists(st.integers(1, 20), max_size=5).map(

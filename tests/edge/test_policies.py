@@ -14,6 +14,7 @@ from outrider_edge.proposer import CONTEXT_END, Draft
 from outrider_edge.session import EdgeSession
 
 CHAIN, TREE = POLICIES["chain"], POLICIES["tree"]
+DRAFTING = {name: policy for name, policy in POLICIES.items() if policy.drafts}
 STOP_AND_WAIT = POLICIES["stop-and-wait"].with_block(2)
 ONE_AHEAD = POLICIES["one-ahead"].with_block(2)
 FORK = Draft((10, 20), (CONTEXT_END,) * 2, (0.6, 0.4))
@@ -118,14 +119,28 @@ def test_no_more_blocks_are_begun_than_allowed(
         assert num_unsent or num_under_way <= policy.block_nodes * (policy.max_blocks - 1)
 
 
-@pytest.mark.parametrize("policy", POLICIES.values(), ids=lambda policy: policy.name)
+@pytest.mark.parametrize("policy", DRAFTING.values(), ids=lambda policy: policy.name)
 def test_every_policy_gets_through_a_text_and_has_drafts_accepted(policy: DraftingPolicy) -> None:
     outcome = played(World(acceptance=lambda _: 0.9), policy=policy)
     assert outcome.num_accepted > 20
 
 
+@pytest.mark.parametrize("name", ["cloud", "cloud-lookup"])
+def test_the_cloud_alone_asks_no_proposer_for_anything(name: str) -> None:
+    outcome = played(World(), policy=POLICIES[name])
+    assert (outcome.num_calls, outcome.num_sent) == (0, 0)
+    assert outcome.num_passes == 400
+
+
+def test_guesses_of_the_verifier_are_for_auto_and_lookup_and_only_one_policy_forbids_hedging() -> (
+    None
+):
+    assert {name for name in POLICIES if POLICIES[name].own_guesses} == {"auto", "cloud-lookup"}
+    assert {name for name in POLICIES if POLICIES[name].waits_for_drafts} == {"stop-and-wait"}
+
+
 def test_streaming_beats_stopping_and_waiting() -> None:
     world = World(acceptance=lambda _: 0.95)
-    seconds = {name: played(world, policy=POLICIES[name]).seconds for name in POLICIES}
+    seconds = {name: played(world, policy=POLICIES[name]).seconds for name in DRAFTING}
     assert seconds["chain"] < seconds["one-ahead"] < seconds["stop-and-wait"]
     assert seconds["auto"] < 1.05 * min(seconds.values())

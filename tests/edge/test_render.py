@@ -11,7 +11,7 @@ from rich.console import Console
 from outrider_common.records import TokenOrigin
 from outrider_edge.render import TokenRenderer, print_table, safe_text
 
-DRAFTED, CORRECTED, HEDGED = TokenOrigin
+DRAFTED, GUESSED, CORRECTED, HEDGED = TokenOrigin
 PIECES = st.lists(
     st.tuples(
         st.text(max_size=6) | st.sampled_from(["\n", " ", "\x1b[2J"]), st.sampled_from(TokenOrigin)
@@ -51,18 +51,21 @@ class Screen:
 
 
 def test_without_colours_brackets_tell_the_origins_apart() -> None:
-    shown = Screen().show(("The", HEDGED), (" cat", DRAFTED), (" sat", CORRECTED))
-    assert shown == "⟨The⟩ cat⟦ sat⟧\n"
+    shown = Screen().show(("The", HEDGED), (" cat", DRAFTED), (" sat", CORRECTED), ("!", GUESSED))
+    assert shown == "⟨The⟩ cat⟦ sat⟧⟪!⟫\n"
 
 
 def test_a_terminal_that_knows_ascii_only_gets_ascii_brackets() -> None:
     shown = Screen("ascii").show(("The", HEDGED), (" café", CORRECTED), ("\n", CORRECTED))
     assert shown == "<<The>>[[ caf\\xe9]][[\\n]]\n"
+    assert Screen("ascii").show((" cat", GUESSED)) == "{{ cat}}\n"
 
 
 def test_with_colours_each_origin_has_its_own() -> None:
-    shown = Screen(colour=True).show(("a", DRAFTED), ("b", CORRECTED), ("c", HEDGED))
-    assert shown == "\x1b[32ma\x1b[0m\x1b[1;31mb\x1b[0m\x1b[33mc\x1b[0m\n"
+    shown = Screen(colour=True).show(
+        ("a", DRAFTED), ("b", CORRECTED), ("c", HEDGED), ("d", GUESSED)
+    )
+    assert shown == "\x1b[32ma\x1b[0m\x1b[1;31mb\x1b[0m\x1b[33mc\x1b[0m\x1b[36md\x1b[0m\n"
 
 
 def test_a_terminal_that_wants_no_colour_gets_brackets() -> None:
@@ -73,8 +76,8 @@ def test_a_terminal_that_wants_no_colour_gets_brackets() -> None:
 @pytest.mark.parametrize(
     ("encoding", "line"),
     [
-        ("utf-8", "drafted ⟦corrected⟧ ⟨hedged⟩\n"),
-        ("ascii", "drafted [[corrected]] <<hedged>>\n"),
+        ("utf-8", "drafted ⟪guessed⟫ ⟦corrected⟧ ⟨hedged⟩\n"),
+        ("ascii", "drafted {{guessed}} [[corrected]] <<hedged>>\n"),
     ],
 )
 def test_the_legend_shows_the_marks_on_a_line_of_its_own(encoding: str, line: str) -> None:
@@ -137,6 +140,7 @@ def test_no_piece_reaches_the_terminal_raw(
 ) -> None:
     shown = Screen(encoding, colour=colour).show(*pieces)
     own = shown.replace("\x1b[32m", "").replace("\x1b[1;31m", "").replace("\x1b[33m", "")
+    own = own.replace("\x1b[36m", "")
     assert "\x1b" not in own.replace("\x1b[0m", "")
 
 

@@ -12,22 +12,19 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from test_suffix_index import matches_by_brute_force
+from matches import matches_by_brute_force
 
+from outrider_common.match_votes import MAX_MATCHES, MIN_MATCH_TOKENS, NO_VOTE, match_votes
 from outrider_common.sampling import SamplingParams
+from outrider_common.suffix_index import MAX_COMPARED_TOKENS
 from outrider_edge.growing_text import GrowingText
 from outrider_edge.proposer import CONTEXT_END, Draft, DraftingTask
 from outrider_edge.retrieval import (
     MAX_BRANCHES,
-    MAX_MATCHES,
-    MIN_MATCH_TOKENS,
-    NO_VOTE,
     SIDE_BRANCH_TOKENS,
     RetrievalFactory,
     RetrievalProposer,
-    match_votes,
 )
-from outrider_edge.suffix_index import MAX_COMPARED_TOKENS
 
 MOST_TOKENS = 14
 """Of a text so short that, with a path behind it, a search looks at everything."""

@@ -210,6 +210,22 @@ def test_records_say_where_each_token_came_from() -> None:
     assert [record.pass_index for record in (*first, *second)] == [0, 0, 1]
 
 
+def test_what_the_verifier_guessed_stands_between_drafts_and_its_choice() -> None:
+    session = a_session()
+    guess(session, Draft.chain([10, 11], [0.5, 0.5]))
+    records = session.receive(Commit(2, (10, 7, 8, 9), 1, num_guessed=2, num_rows=5))
+    guessed = TokenOrigin.GUESSED
+    assert [record.origin for record in records] == [
+        TokenOrigin.DRAFTED,
+        guessed,
+        guessed,
+        TokenOrigin.HEDGED,
+    ]
+    assert [record.proposer for record in records] == ["lm", None, None, None]
+    last = session.receive(Commit(6, (5,), 0, num_guessed=1, num_rows=2))
+    assert [record.origin for record in last] == [guessed]
+
+
 def test_a_commit_that_contradicts_the_text_is_refused() -> None:
     session = a_session()
     with pytest.raises(ProtocolViolationError):

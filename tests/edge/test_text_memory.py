@@ -4,12 +4,12 @@ import gc
 
 from hypothesis import given
 from hypothesis import strategies as st
-from test_suffix_index import matches_by_brute_force
+from matches import matches_by_brute_force
 
 from outrider_common.sampling import SamplingParams
+from outrider_common.suffix_index import SuffixIndex
 from outrider_edge.proposer import Draft, DraftingTask
 from outrider_edge.retrieval import RetrievalFactory
-from outrider_edge.suffix_index import SuffixIndex
 from outrider_edge.text_memory import TextMemory
 
 TASK = DraftingTask(SamplingParams(), num_prompt_tokens=1, vocab_size=1000)

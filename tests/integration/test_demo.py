@@ -25,7 +25,7 @@ def outrider(*arguments: str) -> str:
 def test_the_demo_drafts_verifies_compares_and_says_that_it_was_exact() -> None:
     output = outrider("demo", "--max-tokens", "24", "--prompt", 'Name three "colours" & more.')
     assert "Verifier ready: smollm2-135m on 127.0.0.1:" in output
-    assert "drafted ⟦corrected⟧ ⟨hedged⟩" in output
+    assert "drafted ⟪guessed⟫ ⟦corrected⟧ ⟨hedged⟩" in output
     for row in ("tokens/s", "acceptance rate", "committed tokens per verification pass"):
         assert row in output
     assert re.search(r"bytes up per token +│ +[\d.]+ +│ +[\d.]+", output)

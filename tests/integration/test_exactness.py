@@ -5,6 +5,7 @@ time, with the same seed; for every proposer, one that drafts garbage and one th
 included.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,13 @@ from transformers import DynamicCache, PreTrainedModel
 
 from outrider_cloud.loading import load_causal_lm
 from outrider_common.acceptance import exact_token
+from outrider_common.config import EdgeSettings
 from outrider_common.records import TokenOrigin
 from outrider_common.sampling import SamplingParams
 from outrider_edge.generation import GenerationRequest, GenerationResult
-from outrider_edge.runtime import EdgeRuntime
+from outrider_edge.runtime import EdgeRuntime, edge_runtime
 from outrider_edge.tokenizer import EdgeTokenizer
+from outrider_models.bundle import Bundle
 
 NUM_TOKENS = 40
 PROPOSERS = [("none",), ("garbage",), ("retrieval",), ("lm",), ("retrieval", "recycling", "lm")]
@@ -158,3 +161,26 @@ async def test_two_generations_at_once_do_not_disturb_each_other(
         )
     for task, result in zip(tasks, results, strict=True):
         assert list(result.tokens) == greedy_answers[task]
+
+
+@pytest.mark.parametrize("policy", ["cloud", "cloud-lookup", "stop-and-wait"])
+async def test_other_policies_write_the_same_texts(
+    policy: str,
+    verifier_address: str,
+    int8_bundle: Bundle,
+    encoded: dict[str, tuple[int, ...]],
+    greedy_answers: dict[str, list[int]],
+    sampled_answers: dict[tuple[str, int], list[int]],
+) -> None:
+    settings = EdgeSettings(verifier=verifier_address, policy=policy)
+    origins: Counter[TokenOrigin] = Counter()
+    async with edge_runtime(settings, int8_bundle) as edge:
+        for task, expected in greedy_answers.items():
+            result = await generate(edge, encoded[task], SamplingParams())
+            assert list(result.tokens) == expected, task
+            origins += Counter(record.origin for record in result.records)
+        for (task, seed), expected in sampled_answers.items():
+            result = await generate(edge, encoded[task], sampled(seed))
+            assert list(result.tokens) == expected, (task, seed)
+    assert (origins[TokenOrigin.GUESSED] > 0) == (policy == "cloud-lookup")
+    assert (origins[TokenOrigin.DRAFTED] > 0) == (policy == "stop-and-wait")

@@ -100,6 +100,14 @@ class SuffixIndex:
         found.sort(reverse=True)
         return found
 
+    def following(self, match: Match, count: int) -> list[int]:
+        """What followed a match of this index's own `tokens`, `count` tokens.
+
+        A match that ends d tokens before the end predicts a text of period d, as in LZ77.
+        """
+        period = self.tokens[match.end : match.end + count]
+        return (period * -(-count // len(period)))[:count]
+
     def _last_gram(self, tokens: list[int]) -> tuple[int, ...]:
         # Shorter than `min_match` at the very beginning, where it equals no other.
         return tuple(tokens[-self._min_match :])

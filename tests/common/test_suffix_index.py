@@ -1,11 +1,10 @@
 """Where the end of a text stands in another, against a brute-force version of the same rule."""
 
-import itertools
-
 from hypothesis import given
 from hypothesis import strategies as st
+from matches import matches_by_brute_force
 
-from outrider_edge.suffix_index import Match, SuffixIndex
+from outrider_common.suffix_index import Match, SuffixIndex
 
 TEXTS = st.lists(st.integers(0, 2), max_size=60)
 
@@ -16,21 +15,6 @@ def build_index(tokens: list[int], min_match: int, max_match: int = 32) -> Suffi
     for token in tokens:
         index.append(token)
     return index
-
-
-def matches_by_brute_force(
-    tokens: list[int], text: list[int], min_match: int, max_match: int = 32, *, is_own: bool = True
-) -> list[Match]:
-    """All matches, down to the latest one of the greatest length."""
-    found: list[Match] = []
-    for end in range(len(tokens) - is_own, 0, -1):
-        pairs = zip(reversed(tokens[:end]), reversed(text), strict=False)
-        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-        if same >= min_match:
-            found.append(Match(min(same, max_match), end))
-        if same >= max_match:
-            break
-    return sorted(found, key=lambda match: (-match.length, -match.end))
 
 
 @given(tokens=TEXTS, min_match=st.integers(1, 4), extra=st.integers(0, 8))
@@ -91,3 +75,9 @@ def test_it_compares_no_more_tokens_than_it_was_told_but_for_the_last_match(
     lengths = [match.length for match in index.matches(index.tokens)]
     assert len(lengths) == min(num_candidates, -(-max_compared // 8))
     assert set(lengths) == {10}
+
+
+def test_what_followed_a_match_goes_on_as_the_text_does_beyond_its_end() -> None:
+    index = build_index([5, 1, 2, 1, 2], min_match=2)
+    (match,) = index.matches(index.tokens)
+    assert index.following(match, 5) == [1, 2, 1, 2, 1]
