@@ -3,18 +3,12 @@
 import asyncio
 import json
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from outrider_common.acceptance import (
-    Acceptance,
-    AcceptanceMode,
-    RelaxedMargins,
-    TypicalThresholds,
-)
+from outrider_common.acceptance import AcceptanceMode
 from outrider_common.cli_options import settings_options
 from outrider_common.config import (
     DaemonSettings,
@@ -26,8 +20,8 @@ from outrider_common.config import (
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import InvalidPromptError
 from outrider_common.records import TokenRecord
-from outrider_common.sampling import SamplingParams
 from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.generation_requests import generation_request
 from outrider_edge.render import TokenRenderer, print_table
 from outrider_edge.tokenizer import EdgeTokenizer
 
@@ -109,24 +103,7 @@ class _Shape:
             if self._raw
             else tokenizer.encode_chat([{"role": "user", "content": self._text}])
         )
-        return GenerationRequest(
-            prompt=tuple(prompt),
-            max_tokens=settings.max_tokens,
-            sampling=SamplingParams(
-                **settings.model_dump(include={field.name for field in fields(SamplingParams)})
-            ),
-            stop_strings=self._stop,
-            ignore_eos=self._ignore_eos,
-            acceptance=_acceptance(settings),
-        )
-
-
-def _acceptance(settings: SamplingSettings) -> Acceptance:
-    return Acceptance(
-        AcceptanceMode(settings.acceptance_mode),
-        TypicalThresholds(settings.typical_epsilon, settings.typical_delta),
-        RelaxedMargins(settings.relaxed_beta, settings.relaxed_tau),
-    )
+        return generation_request(prompt, settings, self._stop, ignore_eos=self._ignore_eos)
 
 
 async def _generate(settings: Settings, shape: _Shape, on_token: OnToken) -> GenerationResult:
