@@ -59,8 +59,9 @@ def test_a_chat_with_the_daemon_reads_what_was_said_and_is_saved(
     messages = json.loads((tmp_path / "chat.json").read_text())
     assert messages[2] == {"role": "user", "content": "And now\nthree animals."}
     client = daemon.client()
+    (card,) = client.models.list().data
     answer = client.chat.completions.create(
-        model="smollm2-135m", messages=messages[:3], max_tokens=16, seed=0
+        model=card.id, messages=messages[:3], max_tokens=16, seed=0
     )
     assert answer.choices[0].message.content == messages[3]["content"]
 
