@@ -10,8 +10,7 @@ from outrider_common.acceptance import AcceptanceMode
 from outrider_common.messages import FinishReason
 from outrider_common.records import GenerationStats
 from outrider_edge.estimators import Estimates
-
-_MS = 1000
+from outrider_edge.status_view import in_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class AnswerFigures:
         if stats.num_accepted_tokens + stats.num_corrections:
             yield f"acceptance {stats.acceptance_rate:.2f}"
         if self.estimates is not None and self.estimates.round_trip_s is not None:
-            yield f"round trip {self.estimates.round_trip_s * _MS:.1f} ms"
+            yield f"round trip {in_ms(self.estimates.round_trip_s)}"
         if not self.acceptance_mode.is_lossless:
             yield f"lossy ({self.acceptance_mode.value})"
         if self.finish_reason is FinishReason.LENGTH:

@@ -155,8 +155,8 @@ def judge(alone: Trial, drafted: Trial, round_trip_s: float, draft_s: float) -> 
         "speed_up_stop_and_wait": expected.stop_and_wait,
     }
     said = (
-        f"{expected.chain:.2f} times the cloud alone is to be expected (waiting for each verdict: "
-        f"{expected.stop_and_wait:.2f}), from acceptance {stats.acceptance_rate:.2f} of "
+        f"By the formulas up to {expected.chain:.2f} times the cloud alone (waiting for each "
+        f"verdict: {expected.stop_and_wait:.2f}), from acceptance {stats.acceptance_rate:.2f} of "
         f"{num_judged} guesses, {draft_s * _MS:.1f} ms a guess and {times.plain_s * _MS:.1f} ms a "
         f"pass; measured: {paces}"
     )
