@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 import termios
@@ -12,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 CTRL_C, CTRL_D, ENTER, ALT_ENTER, UP = "\x03", "\x04", "\r", "\x1b\r", "\x1b[A"
+
+PATIENCE_S = 120
+"""After so long without a sign the command is taken to hang."""
 
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[=>]|\][^\x07]*\x07)")
 
@@ -56,6 +60,8 @@ class Terminal:
         return self._seen
 
     def _read(self, awaited: str) -> None:
+        ready, _, _ = select.select([self.descriptor], [], [], PATIENCE_S)
+        assert ready, f"nothing more came before {awaited!r}; the command said:\n{self._seen}"
         try:
             data = os.read(self.descriptor, 65536)
         except OSError:  # Linux's way to say that nobody is at the other end

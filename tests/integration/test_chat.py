@@ -160,7 +160,7 @@ def test_a_prompt_that_is_piped_in_is_answered_once(
     (text,) = texts
     assert text.endswith("\n")
     assert "tokens/s" not in text
-    assert not cache.exists()
+    assert not (cache / "chat").exists()
 
 
 @pytest.mark.parametrize(

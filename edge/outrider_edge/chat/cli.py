@@ -68,12 +68,13 @@ async def _chat(
     from outrider_edge.chat.chat import Chat  # takes a while, as it builds an edge
     from outrider_edge.chat.connecting import answer_source
     from outrider_edge.chat.history import PrivateHistory
-    from outrider_edge.chat.terminal import Screen, TerminalReader
+    from outrider_edge.chat.terminal import Screen, TerminalReader, quiet_keys
 
     file = store.root / "chat" / "history.jsonl"
     reader = TerminalReader(PrivateHistory(file) if keeps_history else InMemoryHistory())
     async with answer_source(settings, store, use_daemon) as source:
-        await Chat(source, settings.sampling, reader, Screen(Console()), system).run()
+        with quiet_keys(sys.stdin.fileno()):
+            await Chat(source, settings.sampling, reader, Screen(Console()), system).run()
 
 
 async def _answer_once(

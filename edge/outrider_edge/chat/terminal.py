@@ -3,6 +3,9 @@
 What a model says is made harmless first. Knows nothing of models and of what lines mean.
 """
 
+import contextlib
+import termios
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from prompt_toolkit import PromptSession
@@ -14,6 +17,8 @@ from outrider_edge.render import safe_text
 
 PROMPT: Final = "> "
 CONTINUED: Final = "| "
+
+_INPUT_FLAGS, _LOCAL_FLAGS = 0, 3  # where `termios` has them
 
 
 class InputEndedError(Exception):
@@ -60,6 +65,24 @@ class TerminalReader:
         return await self._session.prompt_async(handle_sigint=False)
 
 
+@contextlib.contextmanager
+def quiet_keys(descriptor: int) -> Iterator[None]:
+    """Keys pressed while nothing is read are kept as they are for the next line, and not shown.
+
+    Else the terminal would show them in the middle of an answer, turn Enter into a line feed, and
+    lose Ctrl-D. Ctrl-C still interrupts.
+    """
+    before = termios.tcgetattr(descriptor)
+    quiet = termios.tcgetattr(descriptor)
+    quiet[_INPUT_FLAGS] &= ~termios.ICRNL
+    quiet[_LOCAL_FLAGS] &= ~(termios.ICANON | termios.ECHO)
+    termios.tcsetattr(descriptor, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
 def _keys() -> KeyBindings:
     """Enter sends, unless a backslash stands before it."""
     keys = KeyBindings()
@@ -74,7 +97,6 @@ def _keys() -> KeyBindings:
             buffer.validate_and_handle()
 
     @keys.add("escape", "enter")
-    @keys.add("escape", "c-j")  # typed ahead, while the terminal still made line feeds of it
     def _alt_enter(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
