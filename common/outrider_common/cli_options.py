@@ -61,14 +61,7 @@ def settings_options(
         @functools.wraps(command)
         def with_settings(*args: Any, **parameters: Any) -> Any:
             flags = {setting.name: parameters.pop(key) for key, setting in settings.items()}
-            try:
-                loaded: LoadedSettings | ConfigError = load(flags)
-            except ConfigError as error:
-                if not passes_errors:
-                    raise
-                loaded = error
-            else:
-                log.configure(loaded.settings.log.level, loaded.settings.log.format)
+            loaded = _loaded(flags, passes_errors=passes_errors)
             return command(*args, loaded=loaded, **parameters)
 
         options = [config_option, *map(_option, settings.values())]
@@ -77,6 +70,18 @@ def settings_options(
         )
 
     return decorate
+
+
+def _loaded(flags: dict[str, object], *, passes_errors: bool) -> LoadedSettings | ConfigError:
+    """The settings in force, with logging set up by them; or why there are none."""
+    try:
+        loaded = load(flags)
+    except ConfigError as error:
+        if not passes_errors:
+            raise
+        return error
+    log.configure(loaded.settings.log.level, loaded.settings.log.format)
+    return loaded
 
 
 def load(flags: dict[str, object] | None = None) -> LoadedSettings:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -107,7 +107,7 @@ class DaemonClient:
         except (LookupError, TypeError):
             raise self._no_daemon(_SOMETHING_ELSE) from None
 
-    async def stream(self, path: str, request: Json) -> AsyncIterator[Json]:
+    async def stream(self, path: str, request: Json) -> AsyncGenerator[Json, None]:
         """The server-sent events that answer a request. Closing the iterator ends the answer.
 
         Raises:
@@ -115,13 +115,14 @@ class DaemonClient:
             OutriderError: what the daemon said instead of an answer, or in the middle of it.
         """
         async with self._asked("POST", path, json.dumps(request).encode()) as response:
-            async for data in response.events():
-                if data == _DONE:
-                    return
-                document = self._document(data)
-                if "error" in document:
-                    raise _error(document)
-                yield document
+            with contextlib.suppress(OSError, h11.RemoteProtocolError):  # it went away
+                async for data in response.events():
+                    if data == _DONE:
+                        return
+                    document = self._document(data)
+                    if "error" in document:
+                        raise _error(document)
+                    yield document
         raise UnavailableError(
             f"The daemon at {self._address} went away in the middle of the answer; ask again."
         )

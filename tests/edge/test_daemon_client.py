@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -90,15 +91,31 @@ async def test_where_nothing_listens_the_address_and_the_remedy_are_named(tmp_pa
 )
 async def test_what_is_no_daemon_is_not_taken_for_one(reply: bytes) -> None:
     with pytest.raises(NoDaemonError, match="something else listens there"):
-        await ask_a_stranger(reply, timeout_s=5)
+        await ask_a_stranger(reply, DaemonClient.model, timeout_s=5)
+
+
+@pytest.mark.parametrize("rest", [b"", b"5\r\ndata:", b"0\r\n\r\n"])
+async def test_a_daemon_that_dies_in_the_middle_of_an_answer_is_said_to_be_gone(
+    rest: bytes,
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    event = b"a\r\ndata: {}\n\n\r\n"
+
+    async def ask(client: DaemonClient) -> None:
+        assert [event async for event in client.stream(CHAT, STREAM)] == [{}]
+
+    with pytest.raises(UnavailableError, match="went away in the middle"):
+        await ask_a_stranger(head + event + rest, ask, timeout_s=5)
 
 
 async def test_a_stranger_that_says_nothing_is_given_up() -> None:
     with pytest.raises(NoDaemonError, match=r"no answer in 0\.2 s"):
-        await ask_a_stranger(None, timeout_s=0.2)
+        await ask_a_stranger(None, DaemonClient.model, timeout_s=0.2)
 
 
-async def ask_a_stranger(reply: bytes | None, timeout_s: float) -> None:
+async def ask_a_stranger(
+    reply: bytes | None, ask: Callable[[DaemonClient], Awaitable[object]], timeout_s: float
+) -> None:
     """Ask a server that sends these bytes and hangs up; None: that does nothing."""
     done = asyncio.Event()
 
@@ -113,7 +130,7 @@ async def ask_a_stranger(reply: bytes | None, timeout_s: float) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
-        await DaemonClient(DaemonAddress("127.0.0.1", port), timeout_s).model()
+        await ask(DaemonClient(DaemonAddress("127.0.0.1", port), timeout_s))
     finally:
         done.set()
         server.close()
