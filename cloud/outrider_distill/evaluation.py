@@ -16,6 +16,7 @@ from outrider_cloud.torch_target import TorchTarget, kv_shape
 from outrider_common.config import VerifierSettings
 from outrider_common.errors import MismatchError
 from outrider_common.prompts import read_prompts
+from outrider_common.speed import SpeedUp, Times, speed_ups
 from outrider_distill.answers import (
     NUM_TEXTS,
     EvaluationProgress,
@@ -33,7 +34,6 @@ from outrider_distill.speculation import (
     share_in_first,
     tree_tokens_per_pass,
 )
-from outrider_distill.speed import SpeedUp, Times, speed_ups
 from outrider_distill.target_config import target_config
 from outrider_distill.timing import measure_times
 from outrider_edge.onnx_model import OnnxModel

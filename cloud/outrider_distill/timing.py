@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from outrider_cloud.target import Rows, Segment, Target
-from outrider_distill.speed import Times
+from outrider_common.speed import Times
 from outrider_edge.onnx_model import OnnxModel
 
 CONTEXT_TOKENS: Final = 128

@@ -22,7 +22,7 @@ from outrider_common.errors import MissingExtraError
 COMMAND_GROUP: Final = "outrider.commands"
 
 MODULES_OF_EXTRA: Final = {
-    "edge": ("onnxruntime", "starlette", "tokenizers"),
+    "edge": ("onnxruntime", "prompt_toolkit", "starlette", "tokenizers"),
     "cloud": ("torch", "transformers"),
     "export": ("gguf", "onnx", "torch", "transformers"),
     "mqtt": ("aiomqtt",),

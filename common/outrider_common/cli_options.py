@@ -15,6 +15,7 @@ import click
 from outrider_common import log
 from outrider_common.config import SECTIONS, Section
 from outrider_common.config_loading import FILE_VARIABLE, LoadedSettings, load_settings
+from outrider_common.errors import ConfigError
 from outrider_common.setting import Setting, all_settings, as_text
 
 _FILE_KEY: Final = "outrider_common.config_file"
@@ -37,6 +38,7 @@ def config_option(command: _Command) -> _Command:
 
 def settings_options(
     *sections: type[Section],
+    passes_errors: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command one option for each setting of `sections`, `--config` and the log options.
 
@@ -45,6 +47,8 @@ def settings_options(
 
     Args:
         sections: section classes, such as `VerifierSettings`.
+        passes_errors: if the settings cannot be used, call the command with the `ConfigError` as
+            `loaded` instead of raising it.
 
     Raises:
         ValueError: two sections would have an option of the same name.
@@ -57,8 +61,7 @@ def settings_options(
         @functools.wraps(command)
         def with_settings(*args: Any, **parameters: Any) -> Any:
             flags = {setting.name: parameters.pop(key) for key, setting in settings.items()}
-            loaded = load(flags)
-            log.configure(loaded.settings.log.level, loaded.settings.log.format)
+            loaded = _loaded(flags, passes_errors=passes_errors)
             return command(*args, loaded=loaded, **parameters)
 
         options = [config_option, *map(_option, settings.values())]
@@ -67,6 +70,18 @@ def settings_options(
         )
 
     return decorate
+
+
+def _loaded(flags: dict[str, object], *, passes_errors: bool) -> LoadedSettings | ConfigError:
+    """The settings in force, with logging set up by them; or why there are none."""
+    try:
+        loaded = load(flags)
+    except ConfigError as error:
+        if not passes_errors:
+            raise
+        return error
+    log.configure(loaded.settings.log.level, loaded.settings.log.format)
+    return loaded
 
 
 def load(flags: dict[str, object] | None = None) -> LoadedSettings:

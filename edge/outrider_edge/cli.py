@@ -3,18 +3,13 @@
 import asyncio
 import json
 import sys
-from dataclasses import fields
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
 
-from outrider_common.acceptance import (
-    Acceptance,
-    AcceptanceMode,
-    RelaxedMargins,
-    TypicalThresholds,
-)
+from outrider_common.acceptance import AcceptanceMode
 from outrider_common.cli_options import settings_options
 from outrider_common.config import (
     DaemonSettings,
@@ -28,15 +23,23 @@ from outrider_common.errors import InvalidPromptError
 from outrider_common.generation_trace import GenerationTrace
 from outrider_common.output_file import require_writable
 from outrider_common.records import TokenRecord
-from outrider_common.sampling import SamplingParams
 from outrider_edge.chrome_trace import chrome_trace_as_text
+from outrider_edge.daemon_client import DaemonAddress, DaemonClient, Json, NoDaemonError
 from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.generation_requests import generation_request
 from outrider_edge.render import TokenRenderer, print_table
+from outrider_edge.status_view import ask_status, table_of
 from outrider_edge.tokenizer import EdgeTokenizer
 from outrider_edge.tracing import TraceRecorder
 
 _Traced = tuple[GenerationResult, GenerationTrace]
 """An answer, and what happened when."""
+
+NOT_RUNNING: Final = 3
+"""The exit status of `outrider edge status` where no daemon runs, as of `systemctl status`."""
+
+_STATUS_TIMEOUT_S: Final = 10.0
+"""Longer than a daemon waits for its verifier, by default."""
 
 
 @click.group(name="edge")
@@ -111,6 +114,55 @@ def serve(loaded: LoadedSettings) -> None:
     asyncio.run(run_daemon(settings, store))
 
 
+@edge.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, each time in one line.")
+@click.option("--watch", is_flag=True, help="Show it anew, again and again, until interrupted.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks of --watch.",
+)
+@settings_options(DaemonSettings)
+@click.pass_context
+def status(
+    context: click.Context, as_json: bool, watch: bool, interval: float, loaded: LoadedSettings
+) -> None:
+    """Show how the running daemon is; status 3 if there is none."""
+    client = DaemonClient(DaemonAddress.of(loaded.settings.daemon), timeout_s=_STATUS_TIMEOUT_S)
+    try:
+        if watch:
+            asyncio.run(_watch(client, interval, as_json))
+        else:
+            _print_status(Console(), asyncio.run(ask_status(client)), as_json)
+    except NoDaemonError as error:
+        click.echo(f"outrider: {error}", err=True)
+        context.exit(NOT_RUNNING)
+
+
+async def _watch(client: DaemonClient, interval_s: float, as_json: bool) -> None:
+    """Show the status until interrupted; a daemon that goes away is waited for."""
+    console = Console()
+    while True:
+        try:
+            shown = await ask_status(client)
+        except NoDaemonError as error:
+            click.echo(f"outrider: {error}", err=True)
+        else:
+            if not as_json and console.is_terminal:
+                console.clear()
+            _print_status(console, shown, as_json)
+        await asyncio.sleep(interval_s)
+
+
+def _print_status(console: Console, shown: Json, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(shown))
+    else:
+        console.print(table_of(shown))
+
+
 class _Shape:
     """What the command line says of a request, before there is a tokenizer."""
 
@@ -127,24 +179,7 @@ class _Shape:
             if self._raw
             else tokenizer.encode_chat([{"role": "user", "content": self._text}])
         )
-        return GenerationRequest(
-            prompt=tuple(prompt),
-            max_tokens=settings.max_tokens,
-            sampling=SamplingParams(
-                **settings.model_dump(include={field.name for field in fields(SamplingParams)})
-            ),
-            stop_strings=self._stop,
-            ignore_eos=self._ignore_eos,
-            acceptance=_acceptance(settings),
-        )
-
-
-def _acceptance(settings: SamplingSettings) -> Acceptance:
-    return Acceptance(
-        AcceptanceMode(settings.acceptance_mode),
-        TypicalThresholds(settings.typical_epsilon, settings.typical_delta),
-        RelaxedMargins(settings.relaxed_beta, settings.relaxed_tau),
-    )
+        return generation_request(prompt, settings, self._stop, ignore_eos=self._ignore_eos)
 
 
 async def _generate(settings: Settings, shape: _Shape, on_token: OnToken) -> _Traced:

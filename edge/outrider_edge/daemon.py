@@ -22,7 +22,7 @@ from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.http_app import build_app
 from outrider_edge.listening import address_of, listening_sockets
 from outrider_edge.runtime import edge_runtime
-from outrider_edge.serving import Serving
+from outrider_edge.serving import Identity, Serving
 from outrider_models.bundle import Bundle
 from outrider_models.store import ModelStore
 
@@ -47,7 +47,8 @@ async def serve(settings: Settings, store: ModelStore) -> None:
             be listened on.
     """
     bundle = Bundle.load(store.resolve_bundle(settings.edge.bundle))
-    serving = Serving(settings.daemon, settings.sampling)
+    identity = Identity(settings.edge, bundle.path.name)
+    serving = Serving(settings.daemon, settings.sampling, identity)
     with listening_sockets(settings.daemon) as sockets:
         server = http_server(serving)
         served = asyncio.Event()

@@ -189,6 +189,7 @@ _MEANINGS: Final = {
     "interval_s": "Between two commits of an answer.",
     "interval_spread_s": "The standard deviation of that.",
     "pass_s": "A verification pass.",
+    "plain_pass_s": "One that computes one token of the answer.",
     "queue_s": "How long an answer waits for its pass.",
     "draft_s": "Drafting one token.",
     "leaf_share": "What a further leaf adds to that, as a share.",

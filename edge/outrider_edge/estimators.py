@@ -119,6 +119,8 @@ class Estimates:
         interval_s: between two commits of a session, so between the starts of its passes.
         interval_spread_s: the standard deviation of that.
         pass_s: how long a verification pass takes.
+        plain_pass_s: how long it takes if it computes one token of the session: a step of the cloud
+            alone.
         queue_s: how long a session that could run waits for its pass.
         draft_s: how long it takes to draft one level below one leaf.
         leaf_share: what each further leaf adds to that, if several are expanded in one run.
@@ -130,6 +132,7 @@ class Estimates:
     interval_s: float | None
     interval_spread_s: float
     pass_s: float | None
+    plain_pass_s: float | None
     queue_s: float | None
     draft_s: float | None
     leaf_share: float
@@ -150,6 +153,7 @@ class Estimators:
         self._round_trip = Brackets()
         self._interval = RunningQuantile()
         self._pass = RunningQuantile()
+        self._plain_pass = RunningQuantile()
         self._queue = RunningQuantile()
         self._draft = RunningQuantile()
         self._leaf_share = RunningQuantile(first=_LEAF_SHARE_AT_FIRST)
@@ -164,6 +168,7 @@ class Estimators:
             interval_s=self._interval.median,
             interval_spread_s=self._interval.spread,
             pass_s=self._pass.median,
+            plain_pass_s=self._plain_pass.median,
             queue_s=self._queue.median,
             draft_s=self._draft.median,
             leaf_share=self._leaf_share.quantile(0.5) or 0.0,
@@ -201,9 +206,11 @@ class Estimators:
         if known is None or at_least_s > known:
             self._round_trip.add(at_least_s, math.inf)
 
-    def passed(self, pass_s: float, queue_s: float) -> None:
-        """A verification pass was finished."""
+    def passed(self, pass_s: float, queue_s: float, num_rows: int) -> None:
+        """A verification pass was finished, which computed so many tokens of the session."""
         self._pass.add(pass_s)
+        if num_rows == 1:
+            self._plain_pass.add(pass_s)
         self._queue.add(queue_s)
 
     def waited(self, interval_s: float) -> None:

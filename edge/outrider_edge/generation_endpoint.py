@@ -229,6 +229,7 @@ class Conversation:
     def _note_result(self, index: int, result: GenerationResult) -> None:
         self._results[index] = result
         self.serving.metrics.answered(self.form.model, result, self._seconds)
+        self.serving.sums.add(result.stats)
 
     @property
     def _seconds(self) -> float:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from outrider_common.errors import OutriderError, UnknownModelError
 from outrider_edge.browser_guard import BrowserGuard
 from outrider_edge.daemon_metrics import CONTENT_TYPE
+from outrider_edge.daemon_status import status_document
 from outrider_edge.generation_endpoint import GenerationEndpoint
 from outrider_edge.json_fields import shown
 from outrider_edge.openai_errors import BadRequestError, error_answer
@@ -42,6 +43,7 @@ def build_app(serving: Serving) -> Starlette:
             Route("/v1/models/{model:path}", pages.model),
             Route("/health", pages.health),
             Route("/ready", pages.ready),
+            Route("/status", pages.status),
             Route("/metrics", pages.metrics),
         ],
         middleware=[
@@ -91,6 +93,10 @@ class _Pages:
         runtime = self._serving.require_runtime()
         await runtime.link.model_info()
         return JSONResponse({"status": "ready", "model": runtime.info.model})
+
+    async def status(self, _request: Request) -> Response:
+        """Who the daemon is, how it is, and its figures; the verifier is not asked."""
+        return JSONResponse(status_document(self._serving))
 
     async def metrics(self, _request: Request) -> Response:
         """Figures for Prometheus."""

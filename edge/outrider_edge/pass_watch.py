@@ -43,7 +43,7 @@ class PassWatch:
         if commit.num_rows == 0:
             return  # no pass: the answer to a cancellation
         began_at_s = now_s - commit.pass_us / 1e6
-        self._estimators.passed(commit.pass_us / 1e6, commit.queue_us / 1e6)
+        self._estimators.passed(commit.pass_us / 1e6, commit.queue_us / 1e6, commit.num_rows)
         if self._last is not None:
             self._estimators.waited(now_s - self._last.committed_at_s)
             for entry in committed:

@@ -4,14 +4,31 @@ Knows nothing of HTTP.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from outrider_common.config import DaemonSettings, SamplingSettings
+from outrider_common.config import DaemonSettings, EdgeSettings, SamplingSettings
 from outrider_common.errors import UnavailableError
+from outrider_edge.answer_sums import AnswerSums
 from outrider_edge.choice_stream import ChoiceStream, ServingRuntime, Slots
 from outrider_edge.daemon_metrics import DaemonMetrics
 from outrider_edge.estimators import Estimates
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What does not change while a daemon lives.
+
+    Attributes:
+        settings: of the edge.
+        bundle: the name of its drafter.
+        up_since: when it began, in seconds since 1970.
+    """
+
+    settings: EdgeSettings = field(default_factory=EdgeSettings)
+    bundle: str = ""
+    up_since: float = field(default_factory=time.time)
 
 
 @dataclass(slots=True)
@@ -21,6 +38,7 @@ class Serving:
     Attributes:
         settings: of the daemon.
         sampling: what holds where a request does not say.
+        identity: who it is.
         runtime: generates; None until the verifier has been reached.
         waiting_for: why there is no runtime, in a sentence.
         is_stopping: no further requests are taken.
@@ -28,11 +46,13 @@ class Serving:
 
     settings: DaemonSettings
     sampling: SamplingSettings
+    identity: Identity = field(default_factory=Identity)
     runtime: ServingRuntime | None = None
     waiting_for: str = "The daemon is starting; try again."
     is_stopping: bool = False
     slots: Slots = field(init=False)
     metrics: DaemonMetrics = field(init=False)
+    sums: AnswerSums = field(init=False, default_factory=AnswerSums)
     _streams: set[ChoiceStream] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:

@@ -16,10 +16,10 @@ from outrider_cloud.loading import load_causal_lm
 from outrider_common.acceptance import ExactRule
 from outrider_common.errors import InvalidInputError, MismatchError, UnknownModelError
 from outrider_common.sampling import SamplingParams
+from outrider_common.speed import Times
 from outrider_distill.answers import EvaluationRequest
 from outrider_distill.chat_format import chat_format, load_tokenizer
 from outrider_distill.evaluation import ALL_TASKS, Evaluation, Worth, evaluate
-from outrider_distill.speed import Times
 from outrider_distill.student import build_student
 from outrider_export import Scheme, export_bundle
 from outrider_models.cli import models

@@ -56,7 +56,7 @@ def test_estimates_are_read_when_the_page_is() -> None:
     estimators = Estimators()
     metrics = DaemonMetrics(estimators.estimates)
     assert "outrider_edge_estimated_pass_seconds" not in values(metrics)
-    estimators.passed(0.03, 0.001)
+    estimators.passed(0.03, 0.001, num_rows=1)
     estimators.waited(0.04)
     estimators.decided(False)
     found = values(metrics)

@@ -72,7 +72,7 @@ def test_a_freeze_moves_no_estimate() -> None:
     for i in range(20):
         slow = 100 if i in (3, 11) else 1
         estimators.opened(0.1 * slow)
-        estimators.passed(0.05 * slow, 0.01 * slow)
+        estimators.passed(0.05 * slow, 0.01 * slow, num_rows=1)
         estimators.waited(0.06 * slow)
         estimators.drafted(0.02 * slow, 1, 2)
     estimates = estimators.estimates()
@@ -80,6 +80,17 @@ def test_a_freeze_moves_no_estimate() -> None:
     assert (estimates.pass_s, estimates.queue_s, estimates.interval_s) == (0.05, 0.01, 0.06)
     assert estimates.draft_s == 0.01
     assert estimates.hedging_rate_per_s == pytest.approx(1 / 0.06)
+
+
+def test_a_plain_pass_is_one_that_computes_one_token_of_the_session() -> None:
+    estimators = Estimators()
+    estimators.passed(0.09, 0.0, num_rows=5)
+    assert estimators.estimates().plain_pass_s is None
+    for _ in range(9):
+        estimators.passed(0.03, 0.0, num_rows=1)
+        estimators.passed(0.09, 0.0, num_rows=5)
+    estimates = estimators.estimates()
+    assert (estimates.plain_pass_s, estimates.pass_s) == (0.03, 0.09)
 
 
 @pytest.mark.parametrize("round_trip_s", [0.0, 0.01, 0.1, 0.4])

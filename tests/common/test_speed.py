@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from outrider_distill.speed import Times, committed, speed_ups, stop_and_wait, streamed
+from outrider_common.speed import Times, committed, speed_ups, stop_and_wait, streamed
 
 TIMES = Times(draft_s=0.004, pass_s=0.030, row_s=0.002)
 

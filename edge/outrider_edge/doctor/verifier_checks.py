@@ -1,0 +1,119 @@
+"""Checks of the verifier and the way to it: reachable, of one release, of one mind about tokens."""
+
+import asyncio
+import ipaddress
+import socket
+import statistics
+import time
+from importlib.metadata import version
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from outrider_common.errors import UnavailableError
+from outrider_common.messages import PROTOCOL_VERSION
+from outrider_edge.doctor.examination import Check, Verdict, in_thread
+from outrider_edge.doctor.patient import Patient
+from outrider_edge.grpc_link import GrpcLink
+
+_MS: Final = 1000
+_NUM_PINGS: Final = 11
+
+_DOWN: Final = "look whether the verifier, or a proxy before it, is stuck."
+
+
+async def _verifier(patient: Patient) -> Verdict:
+    edge = patient.settings.edge
+    async with GrpcLink(edge.verifier, connect_timeout_s=edge.connect_timeout_s) as link:
+        patient.info = info = await link.model_info()
+    await _refuse_unhealthy(edge.verifier, edge.connect_timeout_s)
+    if info.protocol_version != PROTOCOL_VERSION:
+        return Verdict.bad(
+            f"The verifier speaks protocol version {info.protocol_version}, this edge "
+            f"{PROTOCOL_VERSION}; install the same release of outrider on both sides."
+        )
+    said = f"{info.model} at {edge.verifier}, up to {info.max_positions} tokens"
+    ours = version("outrider")
+    if info.software_version != ours:
+        return Verdict.doubtful(
+            f"{said}; it has release {info.software_version or 'unknown'}, this edge {ours}: "
+            "install the same on both sides."
+        )
+    return Verdict.good(f"{said}, release {ours}.")
+
+
+async def _refuse_unhealthy(address: str, timeout_s: float) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return
+            raise UnavailableError(
+                f"The verifier at {address} does not say how it is ({error.code().name}); {_DOWN}"
+            ) from error
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        raise UnavailableError(
+            f"The verifier at {address} says that it does not serve now; it is starting or "
+            "stopping: wait for it, or name another with --verifier."
+        )
+
+
+async def _same_tokens(patient: Patient) -> Verdict:
+    assert patient.info is not None
+    theirs, ours = patient.info.tokenizer_fingerprint, patient.fingerprint
+    if theirs != ours:
+        return Verdict.bad(
+            f"The bundle '{patient.settings.edge.bundle}' has another tokenizer ({ours}) than "
+            f"'{patient.info.model}' ({theirs}); use a bundle made for that model, see 'outrider "
+            "models export'."
+        )
+    return Verdict.good("Bundle and verifier have the same tokens.")
+
+
+async def _privacy(patient: Patient) -> Verdict:
+    host = patient.settings.edge.verifier.rpartition(":")[0].strip("[]")
+    try:
+        found = await in_thread(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    except OSError as error:
+        return Verdict.bad(f"There is no address of {host} ({error}); correct --verifier.")
+    addresses = {str(entry[4][0]).partition("%")[0] for entry in found}
+    if all(ipaddress.ip_address(address).is_loopback for address in addresses):
+        return Verdict.good("Plain text, which does not leave this machine.")
+    return Verdict.doubtful(
+        f"Tokens travel to {host} in plain text, for there is no TLS yet; go through a tunnel such "
+        "as WireGuard or 'ssh -L', unless the network between is yours."
+    )
+
+
+async def _round_trip(patient: Patient) -> Verdict:
+    edge = patient.settings.edge
+    seconds = []
+    async with GrpcLink(edge.verifier, connect_timeout_s=edge.connect_timeout_s) as link:
+        await link.model_info()  # connects
+        for _ in range(_NUM_PINGS):
+            began = time.perf_counter()
+            await link.model_info()
+            seconds.append(time.perf_counter() - began)
+            await asyncio.sleep(0)
+    patient.round_trip_s = statistics.median(seconds)
+    return Verdict.good(
+        f"{patient.round_trip_s * _MS:.1f} ms in the median of {_NUM_PINGS} calls, "
+        f"{min(seconds) * _MS:.1f} to {max(seconds) * _MS:.1f} ms.",
+        round_trip_s=patient.round_trip_s,
+    )
+
+
+VERIFIER_CHECKS: Final = (
+    Check("verifier", _verifier, needs=("settings",), if_it_hangs=_DOWN),
+    Check("same tokens", _same_tokens, needs=("tokenizer", "verifier")),
+    Check(
+        "privacy",
+        _privacy,
+        needs=("settings",),
+        if_it_hangs="the name server does not answer: write the verifier's address in numbers.",
+    ),
+    Check("round trip", _round_trip, needs=("verifier",), if_it_hangs=_DOWN),
+)
