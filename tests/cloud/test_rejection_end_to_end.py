@@ -21,7 +21,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.engine import EngineEvent
-from outrider_cloud.scheduler import PackingLimits, PackingScheduler
+from outrider_cloud.scheduler import PackingLimits, PackingScheduler, TurnScheduler
 from outrider_common.acceptance import Acceptance, AcceptanceMode, SparseDistribution
 from outrider_common.messages import Commit, Limits, OpenSession
 from outrider_common.sampling import SamplingParams, distribution
@@ -249,6 +249,23 @@ class Outcome:
     num_guessed: int
 
 
+def unthrifty() -> TurnScheduler:
+    """Checks every node whatever passes cost: how many, does not depend on the machine."""
+    return TurnScheduler(max_nodes=8, prefill_chunk_tokens=8)
+
+
+def packing() -> PackingScheduler:
+    return PackingScheduler(
+        PackingLimits(
+            rows_per_pass=17,
+            max_nodes_per_session=8,
+            prefill_chunk_tokens=8,
+            max_credit=12,
+            max_draft_wait_s=0.0,
+        )
+    )
+
+
 @functools.cache
 def decode(
     make: Callable[[DraftingTask], Proposer],
@@ -258,15 +275,7 @@ def decode(
 ) -> Outcome:
     engine = BatchingEngine(
         FakeTarget(),
-        PackingScheduler(
-            PackingLimits(
-                rows_per_pass=17,
-                max_nodes_per_session=8,
-                prefill_chunk_tokens=8,
-                max_credit=12,
-                max_draft_wait_s=0.0,
-            )
-        ),
+        unthrifty() if own_guesses else packing(),
         model="fake",
         tokenizer_fingerprint="v1:fake",
         limits=LIMITS,
