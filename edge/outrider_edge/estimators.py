@@ -1,14 +1,12 @@
 """How fast things are, as the edge sees them: link, verifier and drafter.
 
-Every figure is a median of the latest samples, or alike, so that a freeze, a page fault or a long
-prompt does not move it. Pure: times are passed in. Knows nothing of trees, messages or clocks.
+Every figure is a median of the latest samples, so that a freeze, a page fault or a long prompt
+does not move it. Pure: times are passed in. Knows nothing of trees, messages or clocks.
 """
 
-import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Final
 
 WINDOW: Final = 31
@@ -72,43 +70,6 @@ class RunningQuantile:
         return self._spread
 
 
-class Brackets:
-    """Finds a value of which only brackets are known, each with a lower and an upper bound.
-
-    It lies where most of the latest brackets overlap (Marzullo, Maintaining the Time in a
-    Distributed System, 1984): wrong ones do not move it as long as they agree less than the others.
-
-    Args:
-        window: how many brackets are remembered.
-    """
-
-    def __init__(self, window: int = WINDOW) -> None:
-        self._brackets: deque[tuple[float, float]] = deque(maxlen=window)
-        self._value: float | None = None
-
-    def add(self, at_least: float, at_most: float) -> None:
-        """Remember one more bracket; its upper bound may be infinite."""
-        self._brackets.append((at_least, max(at_least, at_most)))
-        self._value = None
-
-    @property
-    def value(self) -> float | None:
-        """The middle of where most brackets overlap; its end if it has only one. None at first."""
-        if self._value is None and self._brackets:
-            low, high = self._most_common()
-            self._value = low if math.isinf(high) else (low + high) / 2
-        return self._value
-
-    def _most_common(self) -> tuple[float, float]:
-        """The first of the stretches that lie in most brackets."""
-        ends = [(low, 0, 1) for low, _ in self._brackets]
-        ends += [(high, 1, -1) for _, high in self._brackets]
-        ends.sort()
-        depths = list(accumulate(step for _, _, step in ends))
-        deepest = depths.index(max(depths))
-        return ends[deepest][0], ends[deepest + 1][0]
-
-
 @dataclass(frozen=True, slots=True)
 class Estimates:
     """What is known of the pace of things. None: not observed yet.
@@ -150,7 +111,7 @@ class Estimators:
 
     def __init__(self) -> None:
         self._opening = RunningQuantile()
-        self._round_trip = Brackets()
+        self._round_trip = RunningQuantile()
         self._interval = RunningQuantile()
         self._pass = RunningQuantile()
         self._plain_pass = RunningQuantile()
@@ -190,12 +151,15 @@ class Estimators:
     def arrived(self, at_least_s: float, at_most_s: float) -> None:
         """A node was checked by one pass and had missed the pass before.
 
+        It came at some time between the starts of these passes. As if at any equally likely, the
+        middle is the sample; nodes that waited came late in it, so it is a little low for them.
+
         Args:
             at_least_s: from sending it to the start of the pass that it missed, as the edge sees
                 it: the pass's commit, minus how long the pass took.
             at_most_s: likewise, to the start of the pass that checked it.
         """
-        self._round_trip.add(at_least_s, at_most_s)
+        self._round_trip.add((at_least_s + at_most_s) / 2)
 
     def came_late(self, at_least_s: float) -> None:
         """A node was right, but its position was passed without it: one bound is known.
@@ -204,7 +168,7 @@ class Estimators:
         """
         known = self._round_trip_s
         if known is None or at_least_s > known:
-            self._round_trip.add(at_least_s, math.inf)
+            self._round_trip.add(at_least_s)
 
     def passed(self, pass_s: float, queue_s: float, num_rows: int) -> None:
         """A verification pass was finished, which computed so many tokens of the session."""
@@ -244,5 +208,5 @@ class Estimators:
 
     @property
     def _round_trip_s(self) -> float | None:
-        measured = self._round_trip.value
+        measured = self._round_trip.median
         return self._opening.median if measured is None else max(measured, 0.0)

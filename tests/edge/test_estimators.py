@@ -1,13 +1,12 @@
 """Estimators: the pace of link, verifier and drafter, whatever outliers say."""
 
-import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider_edge.estimators import WINDOW, Brackets, Estimators, RunningQuantile
+from outrider_edge.estimators import WINDOW, Estimators, RunningQuantile
 
 ANYTHING = st.floats(0, 1e9)
 
@@ -94,60 +93,19 @@ def test_a_plain_pass_is_one_that_computes_one_token_of_the_session() -> None:
 
 
 @pytest.mark.parametrize("round_trip_s", [0.0, 0.01, 0.1, 0.4])
-@pytest.mark.parametrize("margin_s", [0.05, 0.003])
 def test_the_round_trip_is_found_from_passes_that_nodes_missed_and_caught(
-    round_trip_s: float, margin_s: float
+    round_trip_s: float,
 ) -> None:
-    """Whenever nodes are sent: at any time, or all at the last moment for the next pass.
-
-    31 brackets of 50 ms that begin at random leave an overlap of 50 ms * 2 / 32 on average. It is
-    longer than four times that with a probability of about (1 - 4 / 16)^30 * 31 / 2 < 0.003.
-    """
+    """The middle of a bracket is uniform around the truth: a median of 31 is within a quarter."""
     times = random.Random(5)
     interval_s = 0.05
     estimators = Estimators()
     for _ in range(200):
-        sent_s = interval_s - round_trip_s - times.random() * margin_s
-        late_s = (sent_s + round_trip_s) // interval_s * interval_s
-        estimators.arrived(late_s - sent_s, late_s + interval_s - sent_s)
+        drafted_s = times.random() * interval_s
+        late_s = (drafted_s + round_trip_s) // interval_s * interval_s
+        estimators.arrived(late_s - drafted_s, late_s + interval_s - drafted_s)
     found = estimators.estimates().round_trip_s
-    tolerance_s = interval_s / 8 if margin_s == interval_s else interval_s / 2
-    assert found == pytest.approx(round_trip_s, abs=tolerance_s)
-
-
-@given(
-    bounds=st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=WINDOW),
-    wrong=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), max_size=WINDOW),
-    shuffle=st.randoms(),
-)
-def test_wrong_brackets_that_are_fewer_than_right_ones_do_not_carry_the_value_away(
-    bounds: list[tuple[float, float]], wrong: list[tuple[float, float]], shuffle: random.Random
-) -> None:
-    right = [(50 - below, 50 + above) for below, above in bounds]
-    others = [(min(pair), max(pair)) for pair in wrong][: min(len(right) - 1, WINDOW - len(right))]
-    samples = right + others
-    shuffle.shuffle(samples)
-    brackets = Brackets()
-    for at_least, at_most in samples:
-        brackets.add(at_least, at_most)
-    assert brackets.value is not None
-    assert any(low <= brackets.value <= high for low, high in right)
-
-
-def test_brackets_follow_a_change() -> None:
-    brackets = Brackets()
-    for middle in (1.0, 5.0):
-        for _ in range(WINDOW):
-            brackets.add(middle - 0.1, middle + 0.1)
-        assert brackets.value == pytest.approx(middle)
-
-
-def test_of_brackets_without_an_upper_end_the_lower_ones_are_the_value() -> None:
-    brackets = Brackets()
-    assert brackets.value is None
-    for low in (0.2, 0.4, 0.3):
-        brackets.add(low, math.inf)
-    assert brackets.value == 0.4
+    assert found == pytest.approx(round_trip_s, abs=interval_s / 4)
 
 
 def test_the_opening_tells_the_round_trip_until_a_node_does() -> None:
