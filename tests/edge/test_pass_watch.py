@@ -17,14 +17,14 @@ class Told(Estimators):
     def __init__(self) -> None:
         super().__init__()
         self.intervals: list[float] = []
-        self.passes: list[tuple[float, float]] = []
+        self.passes: list[tuple[float, float, int]] = []
         self.bounds: list[tuple[float, float]] = []
 
     def waited(self, interval_s: float) -> None:
         self.intervals.append(interval_s)
 
-    def passed(self, pass_s: float, queue_s: float) -> None:
-        self.passes.append((pass_s, queue_s))
+    def passed(self, pass_s: float, queue_s: float, num_rows: int) -> None:
+        self.passes.append((pass_s, queue_s, num_rows))
 
     def arrived(self, at_least_s: float, at_most_s: float) -> None:
         self.bounds.append((at_least_s, at_most_s))
@@ -60,9 +60,9 @@ class Watched:
 def test_the_first_commit_tells_of_its_pass_and_of_no_interval() -> None:
     watched = Watched()
     assert watched.watch.committed_at_s is None
-    watched.commit(7, 1.0)
+    watched.commit(7, 1.0, num_rows=3)
     assert watched.watch.committed_at_s == 1.0
-    assert watched.told.passes == [(0.1, 0.02)]
+    assert watched.told.passes == [(0.1, 0.02, 3)]
     assert watched.told.intervals == []
 
 
