@@ -72,7 +72,8 @@ class Plan:
 PLANS: Final = {
     plan.name: plan
     for plan in (
-        Plan(BASELINE, Place.EDGE, "chain", drafts=False),
+        Plan(BASELINE, Place.EDGE, "cloud", drafts=False),
+        Plan("cloud-lookup", Place.EDGE, "cloud-lookup", drafts=False),
         Plan("stop-and-wait", Place.EDGE, "stop-and-wait", has_blocks=True),
         Plan("stop-and-wait-tuned", Place.EDGE, "stop-and-wait", has_blocks=True, is_tuned=True),
         Plan("one-ahead", Place.EDGE, "one-ahead", has_blocks=True),

@@ -191,7 +191,7 @@ class VerifierSettings(Section):
         },
     )
     max_nodes_per_session: int = Field(
-        default=64,
+        default=256,
         ge=1,
         le=65536,
         description="Draft nodes that one session may have outstanding: its largest credit.",
@@ -206,7 +206,7 @@ class VerifierSettings(Section):
         ),
     )
     max_nodes_per_pass: int = Field(
-        default=16,
+        default=64,
         ge=0,
         le=65536,
         description=(
@@ -321,7 +321,7 @@ class EdgeSettings(Section):
         default=4, ge=1, le=1024, description="Nodes of a block in one-ahead and stop-and-wait."
     )
     max_depth: int = Field(
-        default=12,
+        default=64,
         ge=1,
         le=1024,
         description="Draft nodes ahead of the last committed token at most.",

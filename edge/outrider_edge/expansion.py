@@ -11,7 +11,7 @@ from typing import Final
 
 from outrider_edge.arrival import Forecast
 
-LEAST_GAIN: Final = 0.02
+LEAST_GAIN: Final = 0.01
 """Below this many tokens a draft step, a device has better things to do."""
 
 HORIZON: Final = 32

@@ -63,7 +63,7 @@ class DraftingPolicy:
         return num_unsent >= (self.block_nodes or 1)
 
 
-AUTO: Final = DraftingPolicy("auto", own_guesses=True, adapts=True, branches=True, least_worth=0.1)
+AUTO: Final = DraftingPolicy("auto", own_guesses=True, adapts=True, branches=True, least_worth=0.01)
 
 POLICIES: Final = {
     policy.name: policy
