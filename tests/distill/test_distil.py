@@ -42,7 +42,7 @@ def test_the_bundle_computes_what_the_trained_layers_compute(
     bundle = Bundle.load(distiller.run("run"), verify=True)
     state = load_file(distiller.root / "run" / TRAINED_FILE)
     assert bundle.manifest.kv.num_layers == 2
-    assert {weight.dtype for weight in state.values()} == {torch.bfloat16}
+    assert {weight.dtype for weight in state.values() if weight.dim() == 2} >= {torch.int8}
     student: Any = build_student(tiny_model, [0, 3]).eval()
     read_trained(student, distiller.root / "run" / TRAINED_FILE)
     tokens = list(range(3, 30))
