@@ -69,7 +69,7 @@ POLICIES: Final = {
     policy.name: policy
     for policy in (
         AUTO,
-        DraftingPolicy("tree", branches=True, least_worth=0.02),
+        DraftingPolicy("tree", branches=True, least_worth=0.01),
         DraftingPolicy("chain"),
         DraftingPolicy("one-ahead", block_nodes=4, max_blocks=2),
         DraftingPolicy("stop-and-wait", waits_for_drafts=True, block_nodes=4),

@@ -29,6 +29,7 @@ from outrider_edge.guess_tree import Fate, GuessTree, Hung
 from outrider_edge.guesses import Candidate, candidates
 from outrider_edge.lookahead import Leaf, Lookahead
 from outrider_edge.pass_watch import PassWatch
+from outrider_edge.pay_off import PayOff
 from outrider_edge.policies import AUTO, DraftingPolicy
 from outrider_edge.probing import Probing
 from outrider_edge.proposer import Draft
@@ -128,6 +129,7 @@ class EdgeSession:
         self._estimators = estimators or Estimators()
         self._watch = PassWatch(self._estimators, self._guesses)
         self._probing = Probing()
+        self._pay_off = PayOff()
         self._num_passes = 0
         self._ahead = self._look_ahead()
 
@@ -138,8 +140,8 @@ class EdgeSession:
 
     @property
     def num_rests(self) -> int:
-        """How often drafting was stopped because it did not pay."""
-        return self._probing.num_rests
+        """How often drafting was stopped because it did not pay, or to see whether it does."""
+        return self._probing.num_rests + self._pay_off.num_rests
 
     @property
     def num_probes(self) -> int:
@@ -160,7 +162,7 @@ class EdgeSession:
         self._awaited_s = -math.inf
         if not self._policy.may_draft(self._guesses.num_unsent, num_outstanding):
             return None
-        run = self._best_run() if self._room > 0 else None
+        run = self._best_run() if self._room > 0 and not self._rests else None
         self._is_stuck = run is None
         if run is not None and self._policy.block_nodes is None:
             self._awaited_s = self._end_of(run)
@@ -233,6 +235,7 @@ class EdgeSession:
         now = self._clock()
         committed, fates = self._guesses.commit(commit.start, commit.tokens)
         self._learn(fates)
+        self._compare(commit, len(committed), now)
         self._watch.saw(commit, committed, now)
         if commit.credit is not None:
             self._credit = min(commit.credit, self._max_outstanding_nodes)
@@ -241,10 +244,16 @@ class EdgeSession:
         self._num_passes += 1
         self._guesses.forget_the_dead()
         self._ahead = self._look_ahead()
-        self._send_worthy(self._bar)
+        if not self._rests:
+            self._send_worthy(self._bar)
         return records
 
     # --- inside: what is worth drafting ---------------------------------------------------------
+
+    @property
+    def _rests(self) -> bool:
+        """Whether drafting was measured not to pay, or is being compared with a rest."""
+        return self._policy.adapts and self._pay_off.is_resting
 
     @property
     def _room(self) -> int:
@@ -396,6 +405,13 @@ class EdgeSession:
         if child is not None:
             self._ahead.add(child)
         return child
+
+    def _compare(self, commit: Commit, num_tokens: int, now_s: float) -> None:
+        """Whether drafting pays: from how long a pass took, with what it gave."""
+        before_s = self._watch.committed_at_s
+        if commit.num_rows > 0 and before_s is not None:
+            round_trip_s = self._estimators.estimates().round_trip_s or 0.0
+            self._pay_off.saw(num_tokens, now_s - before_s, round_trip_s)
 
     # --- inside: what is learnt -----------------------------------------------------------------
 

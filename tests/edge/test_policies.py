@@ -52,10 +52,11 @@ def test_without_branches_only_the_first_guess_is_sent_and_only_one_leaf_expande
     assert run.paths == [(10,)]
 
 
-def test_a_guess_that_is_hardly_ever_right_is_sent_by_none_but_the_tree() -> None:
-    rare = Draft((10, 20), (CONTEXT_END,) * 2, (0.9, 0.06))
-    assert step(a_session(TREE), rare) == [10, 20]
-    assert step(a_session(AUTO), rare) == [10]
+@pytest.mark.parametrize("policy", [AUTO, TREE])
+def test_a_guess_that_is_hardly_ever_right_is_not_sent(policy: DraftingPolicy) -> None:
+    for chance, sent in ((0.03, [10, 20]), (0.003, [10])):
+        rare = Draft((10, 20), (CONTEXT_END,) * 2, (0.9, chance))
+        assert step(a_session(policy), rare) == sent
 
 
 def test_fixed_policies_pay_no_heed_to_the_price() -> None:
