@@ -27,12 +27,15 @@ LONGEST_REST: Final = 512
 SURELY_PAYS: Final = 1.5
 """With so many tokens a pass nothing is compared: no drafts make passes so much longer."""
 
+MOST_TIMES_MEDIAN: Final = 3.0
+"""A pass counts for no more than so many times the median: a freeze says nothing of drafting."""
+
 LEAST_RATIO: Final = 0.97
 """Drafting that is slower than this share of a rest's rate is stopped."""
 
 
 class PayOff:
-    """Compares rates: tokens a pass by the mean, time a pass by the median.
+    """Compares rates: tokens over seconds.
 
     Drafts in flight when a rest begins, and the time until drafts arrive after it, say nothing of
     either way: passes are counted as soon as they are settled.
@@ -125,8 +128,9 @@ class _Rate:
         """The rate; 0 without passes."""
         if not self._seconds:
             return 0.0
-        middle = sorted(self._seconds)[len(self._seconds) // 2]
-        return self.tokens_per_pass / max(middle, 1e-9)
+        most = MOST_TIMES_MEDIAN * sorted(self._seconds)[len(self._seconds) // 2]
+        total = sum(min(seconds, most) for seconds in self._seconds)
+        return sum(self._tokens) / max(total, 1e-9)
 
     def add(self, num_tokens: int, seconds: float) -> None:
         """One more pass."""
