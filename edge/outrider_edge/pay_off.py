@@ -1,8 +1,8 @@
 """Whether drafting makes a session faster than leaving it to the verifier, by what is measured.
 
-Forecasts can be wrong in ways that nobody models: nodes take the verifier's processor while they are
-read, an edge on the same machine takes its memory. So drafting has to show that it pays: its rate is
-compared with that of short rests. Pure. Knows nothing of trees, guesses or clocks.
+Forecasts can be wrong in ways that nobody models: nodes take the verifier's processor while they
+are read, an edge on the same machine takes its memory. So drafting has to show that it pays: its
+rate is compared with that of short rests. Pure. Knows nothing of trees, guesses or clocks.
 """
 
 import math
