@@ -26,8 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 # PROMPT reaches the program as one word whatever is in it: neither make nor the shell reads it.
 unexport PROMPT
 demo: export DEMO_PROMPT = $(value PROMPT)
-demo: setup ## Generate text with a verifier and an edge on this machine (PROMPT="...")
-	@$(BIN)/outrider demo $${DEMO_PROMPT:+--prompt="$$DEMO_PROMPT"}
+demo: setup ## Generate text with a verifier and an edge on this machine (PROMPT="..." DRAFTER=int4)
+	@$(BIN)/outrider demo $${DEMO_PROMPT:+--prompt="$$DEMO_PROMPT"} $(if $(DRAFTER),--drafter $(DRAFTER))
 
 test: setup ## Run all tests
 	$(BIN)/python -m pytest

@@ -19,11 +19,15 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from outrider_common.errors import OutriderError, UnavailableError
+from outrider_common.errors import InvalidInputError, OutriderError, UnavailableError
 from outrider_edge.render import print_table
 
 MODEL: Final = "smollm2-135m"
-QUANTISATION: Final = "int8"
+COPIES: Final = ("int8", "int4")
+"""Quantisations of the target itself."""
+
+TRAINED_QUANTISATION: Final = "int4"
+TRAINED_NAME: Final = f"{MODEL}-trained"
 DEFAULT_PROMPT: Final = "Write a short story about a lighthouse keeper."
 
 READY: Final = re.compile(r"Verifier ready: .* on (\S+)")
@@ -47,34 +51,66 @@ class Answer:
 @click.command(name="demo")
 @click.option("--prompt", default=DEFAULT_PROMPT, show_default=True, help="What to answer.")
 @click.option(
+    "--drafter",
+    default=COPIES[0],
+    show_default=True,
+    metavar=f"{'|'.join(COPIES)}|FILE",
+    help="A quantised copy of the target, or trained layers of a smaller drafter.",
+)
+@click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
     default=128,
     show_default=True,
     help="Tokens of the answer at most.",
 )
-def demo(prompt: str, max_tokens: int) -> None:
+def demo(prompt: str, drafter: str, max_tokens: int) -> None:
     """Draft and verify one answer on this machine, and compare it with the verifier alone."""
     console = Console()
-    for arguments in (("pull", MODEL), ("export", MODEL, "--quantisation", QUANTISATION)):
+    making = _making(drafter)
+    for arguments in (("pull", MODEL), making):
         _show(console, "models", *arguments)
         _run("models", *arguments, has_output=False)
+    bundle = _bundle_name(drafter)
     with tempfile.TemporaryDirectory() as folder, _verifier(console) as address:
-        edge = ("edge", "run", prompt, "--verifier", address, "--max-tokens", str(max_tokens))
+        options = ("--verifier", address, "--bundle", bundle, "--max-tokens", str(max_tokens))
+        edge = ("edge", "run", prompt, *options)
         drafted = Path(folder) / "drafted.json"
         alone = Path(folder) / "alone.json"
         with console.status("Warming up ..."):
-            _warm_up(address)
+            _warm_up(address, bundle)
         _show(console, *edge)
         _run(*edge, "--no-summary", "--record", str(drafted))
         with console.status("Measuring the cloud alone: the same prompt, nothing drafted ..."):
             _run(*edge, "--policy", "cloud", "--record", str(alone), has_output=False)
-        _report(console, Answer.read(alone), Answer.read(drafted))
+        _report(console, drafter, Answer.read(alone), Answer.read(drafted))
 
 
-def _warm_up(address: str) -> None:
+def _making(drafter: str) -> tuple[str, ...]:
+    """The command that makes the drafter's bundle.
+
+    Raises:
+        InvalidInputError: it is neither a copy nor a file.
+    """
+    if drafter in COPIES:
+        return ("export", MODEL, "--quantisation", drafter)
+    if not Path(drafter).is_file():
+        raise InvalidInputError(
+            f"There is no drafter '{drafter}'; give {' or '.join(COPIES)}, or a file of trained "
+            "layers."
+        )
+    options = ("--quantisation", TRAINED_QUANTISATION, "--name", TRAINED_NAME, "--force")
+    return ("assemble", drafter, *options)
+
+
+def _bundle_name(drafter: str) -> str:
+    return f"{MODEL}-{drafter}" if drafter in COPIES else TRAINED_NAME
+
+
+def _warm_up(address: str, bundle: str) -> None:
     """Touch every page of both models once, so that neither measurement pays for it."""
-    _run("edge", "run", "Hi", "--verifier", address, "--max-tokens", "8", has_output=False)
+    options = ("--verifier", address, "--bundle", bundle, "--max-tokens", "8")
+    _run("edge", "run", "Hi", *options, has_output=False)
 
 
 def _show(console: Console, *arguments: str, end: str = "") -> None:
@@ -117,7 +153,7 @@ def _verifier(console: Console) -> Iterator[str]:
         process.wait()
 
 
-def _report(console: Console, alone: Answer, drafted: Answer) -> None:
+def _report(console: Console, drafter: str, alone: Answer, drafted: Answer) -> None:
     """The table, measured in this run."""
     rows: list[tuple[str, object, object]] = [
         ("tokens/s", alone.stats["tokens_per_s"], drafted.stats["tokens_per_s"]),
@@ -140,15 +176,17 @@ def _report(console: Console, alone: Answer, drafted: Answer) -> None:
         ("", "cloud alone", "Outrider"),
         rows,
     )
-    console.print(_conclusion(alone, drafted), highlight=False)
+    console.print(_conclusion(drafter, alone, drafted), highlight=False)
 
 
-def _conclusion(alone: Answer, drafted: Answer) -> str:
+def _conclusion(drafter: str, alone: Answer, drafted: Answer) -> str:
     ratio = drafted.stats["tokens_per_s"] / max(alone.stats["tokens_per_s"], 1e-9)
-    return (
-        f"Outrider was {ratio:.2f} times as fast as the cloud alone. The drafter is an "
-        f"{QUANTISATION} copy of the target itself: a pair that shows the machinery at its best."
+    what = (
+        f"an {drafter} copy of the target itself: a pair that shows the machinery at its best"
+        if drafter in COPIES
+        else "made of a few layers of the target, trained on what the target writes"
     )
+    return f"Outrider was {ratio:.2f} times as fast as the cloud alone. The drafter is {what}."
 
 
 def _yes_no(alone: Answer, drafted: Answer) -> str:

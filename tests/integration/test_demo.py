@@ -32,6 +32,19 @@ def test_the_demo_drafts_verifies_compares_and_says_that_it_was_exact() -> None:
     assert re.search(r"exact: the same text as the cloud alone +│ +│ +yes", output)
 
 
+def test_a_drafter_that_is_not_there_is_named_before_anything_is_done() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "outrider", "demo", "--drafter", "int3"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode != 0
+    assert "no drafter 'int3'; give int8 or int4, or a file of trained layers" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_run_prints_the_answer_and_its_figures(
     verifier_address: str, int8_bundle_dir: Path, tmp_path: Path
 ) -> None:
