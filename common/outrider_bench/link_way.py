@@ -5,6 +5,7 @@ they are due. No tasks, no threads, no polling. Knows nothing of faults.
 """
 
 import asyncio
+import contextlib
 import math
 import socket
 import struct
@@ -244,9 +245,10 @@ class End(asyncio.BufferedProtocol):
             self._transport.write(data)
 
     def write_eof(self) -> None:
-        """Tell the other side that no more is to come."""
+        """Tell the other side that no more is to come, if it is still there."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # it was reset, unnoticed so far
+                self._transport.write_eof()
 
     def close(self) -> None:
         """Close the socket when all is sent."""

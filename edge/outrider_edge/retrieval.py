@@ -94,43 +94,53 @@ class RetrievalProposer:
 class _ContinuationTree:
     """What followed several matches, as one tree: common beginnings are one guess.
 
-    At each of its nodes it holds the votes for what comes next. A match that has agreed with the
-    path so far has grown by it, and votes with its new length; one that has not is silent. A child
-    has the share of its votes in all of them, `NO_VOTE` included, as its probability.
+    At each of its nodes the matches vote for what comes next. One that agrees with the path so far
+    has grown by it, and votes with its new length; one that does not is silent. A child has the
+    share of its votes in all of them, `NO_VOTE` included, as its probability. Votes are counted
+    when the tree is complete: a later match may bring a guess that an earlier one had no room for.
     """
 
     def __init__(self) -> None:
+        self._followed: list[tuple[int, Sequence[int]]] = []
         self._tokens: list[int] = []
         self._parents: list[int] = []
-        self._votes: list[float] = []
-        self._all_votes: dict[int, float] = {}  # by parent
         self._places: dict[tuple[int, int], int] = {}  # by parent and token
         self._num_branches = 0
 
     def add(self, length: int, continuation: Sequence[int]) -> None:
-        """Count what followed a match of some length; a branch of its own if there is room."""
+        """Take in what followed a match of some length; a branch of its own if there is room."""
+        self._followed.append((length, continuation))
         room = self._room(len(continuation))
         num_before = len(self._tokens)
         parent = CONTEXT_END
-        for reach, token in enumerate(continuation):
-            votes = match_votes(length + reach)
-            self._all_votes[parent] = self._all_votes.get(parent, NO_VOTE) + votes
+        for token in continuation:
             place = self._places.get((parent, token), -1)
             if place < 0:
                 if len(self._tokens) - num_before >= room:
                     break
                 place = self._new(parent, token)
-            self._votes[place] += votes
             parent = place
         self._num_branches += len(self._tokens) > num_before
 
     def draft(self) -> Draft:
         """The tree with its probabilities."""
-        probabilities = (
-            votes / self._all_votes[parent]
-            for votes, parent in zip(self._votes, self._parents, strict=True)
-        )
-        return Draft(tuple(self._tokens), tuple(self._parents), tuple(probabilities))
+        return Draft(tuple(self._tokens), tuple(self._parents), tuple(self._probabilities()))
+
+    def _probabilities(self) -> list[float]:
+        votes = [0.0] * len(self._tokens)
+        all_votes = dict.fromkeys((CONTEXT_END, *range(len(votes))), NO_VOTE)  # by parent
+        for length, continuation in self._followed:
+            parent = CONTEXT_END
+            for reach, token in enumerate(continuation):
+                its_votes = match_votes(length + reach)
+                all_votes[parent] += its_votes
+                place = self._places.get((parent, token), -1)
+                if place < 0:
+                    break
+                votes[place] += its_votes
+                parent = place
+        shares = zip(votes, self._parents, strict=True)
+        return [for_it / all_votes[parent] for for_it, parent in shares]
 
     def _room(self, length: int) -> int:
         """How many guesses the next match may add."""
@@ -142,7 +152,6 @@ class _ContinuationTree:
         place = self._places[parent, token] = len(self._tokens)
         self._tokens.append(token)
         self._parents.append(parent)
-        self._votes.append(0.0)
         return place
 
 

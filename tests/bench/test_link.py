@@ -103,6 +103,19 @@ async def is_silent(reader: asyncio.StreamReader) -> bool:
     return False
 
 
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Reset a connection as one does whose process dies."""
+    taken = writer.get_extra_info("socket")
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def until_all_are_over(link: LinkEmulator) -> None:
+    async with asyncio.timeout(10):
+        while link.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
 # What arrives.
 
 
@@ -219,12 +232,28 @@ async def test_a_half_close_is_passed_on_and_the_other_way_goes_on() -> None:
 async def test_a_reset_of_one_side_is_a_reset_on_the_other(side: str) -> None:
     async with both_sides() as (link, near, far):
         (_, resets), (hears, _) = (near, far) if side == "near" else (far, near)
-        taken = resets.get_extra_info("socket")
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        resets.transport.abort()
+        reset(resets)
         with pytest.raises(ConnectionResetError):
             await hears.read(-1)
     assert not link.connections
+
+
+async def test_an_end_for_who_is_gone_unnoticed_ends_the_connection_without_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    target = Target()
+    async with (
+        served(target.take) as address,
+        LinkEmulator(LinkProfile(rtt_s=0.01), address) as link,
+        connected(link.address) as (_, writer),
+    ):
+        far_reader, far_writer = await target.accepted.get()
+        writer.write_eof()
+        assert await far_reader.read(-1) == b""  # from here on nobody listens to the near socket
+        reset(writer)
+        far_writer.close()
+        await until_all_are_over(link)
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_target_that_cannot_be_reached_is_a_reset_and_a_line_in_the_log(
@@ -345,9 +374,7 @@ async def test_a_half_open_link_resets_the_target_and_tells_nobody_else() -> Non
         assert link.connections
         writer.close()
         await writer.wait_closed()
-        async with asyncio.timeout(10):
-            while link.connections:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+        await until_all_are_over(link)
 
 
 async def test_one_can_wait_for_a_connection_before_it_is_there() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -157,6 +157,20 @@ def test_several_continuations_share_their_common_beginning() -> None:
     votes = match_votes(2)
     assert draft.probabilities[0] == votes / (3 * votes + NO_VOTE)
     assert draft.probabilities[2] == 2 * votes / (3 * votes + NO_VOTE)
+
+
+def test_a_guess_that_a_later_match_brings_has_the_votes_of_the_earlier_ones_too() -> None:
+    text = [1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 6, 7, 1, 2, 9, 1, 2]
+    draft = draft_of(text, 5)
+    place = paths_of(draft).index((3, 4, 5, 6, 7))  # the second match had no room for the 7
+    votes = 2 * match_votes(2 + 4)
+    assert draft.probabilities[place] == votes / (votes + NO_VOTE)
+
+
+@example(text=[0, 0, 0, 1, 2, 2, 0, 0, 1, 2, 2, 0, 0, 0, 0], max_depth=DEPTH)
+@given(text=st.lists(st.integers(0, 1), max_size=MOST_TOKENS + 3), max_depth=st.integers(1, 12))
+def test_any_text_drafts_what_the_plain_version_drafts(text: list[int], max_depth: int) -> None:
+    assert_is_the_plain_draft(draft_of(text, max_depth), text, max_depth)
 
 
 def test_there_are_no_more_branches_than_allowed_but_all_matches_are_counted() -> None:
