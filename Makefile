@@ -77,15 +77,16 @@ bench-wire: setup ## Measure bytes on the wire for each drafted node and token, 
 
 # More text and more epochs make a better drafter, given the time: on a GPU, for example,
 # make train-demo-drafter DRAFTER_TEXT=50000000 DRAFTER_BATCH=16384 DRAFTER_DIR=build/drafter-gpu
-DRAFTER_TEXT ?= 260000
-DRAFTER_EPOCHS ?= 8
+DRAFTER_TEXT ?= 812000
+DRAFTER_EPOCHS ?= 1.5
 DRAFTER_BATCH ?= 1024
 DRAFTER_DIR ?= build/demo-drafter
 train-demo-drafter: setup ## Train a small drafter for the demo's target; goes on where it was stopped
 	$(BIN)/outrider models pull smollm2-135m
-	$(BIN)/outrider models distill smollm2-135m --take 0,1,29 --out $(DRAFTER_DIR) \
+	$(BIN)/outrider models distill smollm2-135m --take 0,1,2,3,28,29 --out $(DRAFTER_DIR) \
 	  --prompts data/prompts/self_instruct.jsonl --prompts data/prompts/gsm8k_questions.jsonl \
-	  --text-tokens $(DRAFTER_TEXT) --epochs $(DRAFTER_EPOCHS) --batch-tokens $(DRAFTER_BATCH)
+	  --text-tokens $(DRAFTER_TEXT) --epochs $(DRAFTER_EPOCHS) --batch-tokens $(DRAFTER_BATCH) \
+	  --learning-rate 0.0025 --seed 1
 
 format: setup ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
