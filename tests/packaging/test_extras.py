@@ -118,6 +118,7 @@ def test_the_wheel_holds_every_package_typed_and_licensed(wheel: Path) -> None:
     assert packages == {
         "outrider",
         "outrider_bench",
+        "outrider_charts",
         "outrider_common",
         "outrider_models",
         "outrider_edge",

@@ -33,6 +33,7 @@ from outrider_edge.chat.conversation import Conversation
 from outrider_edge.chat.sources import AnswerSource
 from outrider_edge.chat.terminal import InputDroppedError, InputEndedError, LineReader, Screen
 
+_HOW_TO_END: Final = "Ctrl-D ends the chat."
 _OWNER_ONLY: Final = 0o600
 
 
@@ -82,7 +83,7 @@ class Chat:
                 if (action := parse(await self._reader.read())) is not None:
                     return action
             except InputDroppedError:
-                self._screen.note("Ctrl-D ends the chat.")
+                self._screen.note(_HOW_TO_END)
             except OutriderError as error:
                 self._screen.problem(str(error))
 
@@ -153,11 +154,13 @@ class Chat:
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """SIGINT stops the answer that is being written."""
+        """SIGINT stops the answer that is being written; else it is as at the prompt."""
 
         def stop() -> None:
             if self._answering is not None:
                 self._answering.cancel()
+            else:
+                self._screen.note(_HOW_TO_END)
 
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, stop)
