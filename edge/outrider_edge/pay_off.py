@@ -12,7 +12,7 @@ from typing import Final
 WINDOW: Final = 48
 """Passes that are remembered of either way."""
 
-LEAST_DRAFTED: Final = 24
+LEAST_DRAFTED: Final = 32
 """Passes with drafts before anything is concluded."""
 
 TRIAL: Final = 6
@@ -24,7 +24,7 @@ FIRST_REST: Final = 32
 LONGEST_REST: Final = 512
 """Passes of a rest, because drafting did not pay: so many at first, twice as many each time."""
 
-SURELY_PAYS: Final = 1.5
+SURELY_PAYS: Final = 1.3
 """With so many tokens a pass nothing is compared: no drafts make passes so much longer."""
 
 MOST_TIMES_MEDIAN: Final = 3.0
