@@ -26,7 +26,7 @@ def test_drafting_that_makes_passes_longer_than_it_gains_is_rested_from_most_of_
 
 
 def test_drafting_that_gains_rests_only_to_compare() -> None:
-    assert rest_share(drafted_ms=22, mean_tokens=1.25) < 0.06
+    assert rest_share(drafted_ms=20, mean_tokens=1.28) < 0.08
 
 
 def test_drafting_that_surely_pays_never_rests() -> None:
@@ -66,7 +66,7 @@ def test_a_freeze_during_drafting_is_no_reason_to_rest() -> None:
     pay_off, longest, rested = PayOff(), 0, 0
     for i in range(600):
         seconds = 2.0 if i % 80 == 7 and not pay_off.is_resting else 0.02
-        tokens = 1 if pay_off.is_resting else 1 + i % 3 // 2
+        tokens = 1 if pay_off.is_resting else 1 + i % 5 // 4
         pay_off.saw(tokens, seconds, 0.0)
         rested = rested + 1 if pay_off.is_resting else 0
         longest = max(longest, rested)
