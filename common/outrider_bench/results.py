@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from outrider_common.errors import ConfigError
+from outrider_common.validation import first_problem
 
 VERSION: Final = 1
 """Of the fields below."""
@@ -285,9 +286,7 @@ def results_from_json(document: object, name: str) -> BenchResults:
     try:
         return _RESULTS.validate_python(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
         raise ConfigError(
-            f"{name} does not hold results of 'outrider bench run' ({place}: {first['msg']}); "
+            f"{name} does not hold results of 'outrider bench run' ({first_problem(error)}); "
             "give the file that it wrote."
         ) from error

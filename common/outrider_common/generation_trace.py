@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from outrider_common.errors import InvalidInputError
+from outrider_common.validation import first_problem
 
 VERSION: Final = 1
 """Of the fields below."""
@@ -253,9 +254,7 @@ def trace_from_json(document: object, name: str) -> GenerationTrace:
     try:
         return _TRACE.validate_python(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
         raise InvalidInputError(
-            f"{name} holds no trace of a generation ({place}: {first['msg']}); give a file that "
+            f"{name} holds no trace of a generation ({first_problem(error)}); give a file that "
             "'outrider edge run --trace' wrote."
         ) from error

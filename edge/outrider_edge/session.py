@@ -253,7 +253,7 @@ class EdgeSession:
     @property
     def _rests(self) -> bool:
         """Whether drafting was measured not to pay, or is being compared with a rest."""
-        return self._policy.adapts and self._pay_off.is_resting
+        return self._pay_off.is_resting
 
     @property
     def _room(self) -> int:
@@ -408,6 +408,8 @@ class EdgeSession:
 
     def _compare(self, commit: Commit, num_tokens: int, now_s: float) -> None:
         """Whether drafting pays: from how long a pass took, with what it gave."""
+        if not self._policy.adapts:
+            return
         before_s = self._watch.committed_at_s
         if commit.num_rows > 0 and before_s is not None:
             round_trip_s = self._estimators.estimates().round_trip_s or 0.0
