@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
+.PHONY: help setup demo test programs check bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,8 +29,11 @@ demo: export DEMO_PROMPT = $(value PROMPT)
 demo: setup ## Generate text with a verifier and an edge on this machine (PROMPT="..." DRAFTER=int4)
 	@$(BIN)/outrider demo $${DEMO_PROMPT:+--prompt="$$DEMO_PROMPT"} $(if $(DRAFTER),--drafter $(DRAFTER))
 
-test: setup ## Run all tests
+test: setup programs ## Run all tests
 	$(BIN)/python -m pytest
+
+programs: ## Install the broker, the browser and the like that tests run (Debian, as root)
+	@$(PYTHON) tools/system_programs.py
 
 check: setup ## Format, lint, types, import rules, wire: nothing is changed
 	$(BIN)/ruff format --check .
