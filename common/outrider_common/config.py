@@ -341,7 +341,30 @@ class EdgeSettings(Section):
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="Seconds to wait for a connection to the verifier.",
+        description=(
+            "Seconds to wait for a verifier to open a session; until then the first one of an "
+            "answer is tried again."
+        ),
+    )
+    resume_timeout_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description=(
+            "After a break in the middle of an answer: seconds without a further token after which "
+            "it is given up. 0 does not try to go on."
+        ),
+    )
+    heartbeat_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description=(
+            "A verifier that says nothing for so many seconds, although it was asked whether it is "
+            "there, is taken to be gone, and the answer goes on elsewhere. 0 never asks."
+        ),
     )
 
 

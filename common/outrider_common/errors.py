@@ -20,10 +20,14 @@ class OutriderError(Exception):
     """Base of all errors that are meant to be read by people.
 
     The message is one sentence: what was wrong, with which value, and what to do.
+
+    Attributes:
+        retry_after_s: in how many seconds it may be worth trying again; None if that is not known.
     """
 
     reason: ClassVar[str] = "INTERNAL"
     status: ClassVar[str] = "INTERNAL"
+    retry_after_s: float | None = None
 
 
 class InvalidInputError(OutriderError):
@@ -112,6 +116,38 @@ class UnavailableError(OutriderError):
 
     reason = "UNAVAILABLE"
     status = "UNAVAILABLE"
+
+
+class DrainingError(UnavailableError):
+    """The other side is about to end and takes nothing new.
+
+    Args:
+        message: one sentence.
+        retry_after_s: in how many seconds its successor may be there.
+    """
+
+    reason = "DRAINING"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class BrokenOffError(UnavailableError):
+    """An answer ended before it was complete, and could not be gone on with in time.
+
+    Args:
+        message: one sentence.
+        text: what was written until then.
+        num_tokens: of it.
+    """
+
+    reason = "BROKEN_OFF"
+
+    def __init__(self, message: str, text: str = "", num_tokens: int = 0) -> None:
+        super().__init__(message)
+        self.text = text
+        self.num_tokens = num_tokens
 
 
 class PortInUseError(OutriderError):

@@ -36,7 +36,7 @@ class NodeFate(StrEnum):
     """The verifier had passed its position before it was there, whether it was right or not."""
 
     UNJUDGED = "never judged"
-    """It hung from one that was rejected or that was late and wrong, or the answer ended first."""
+    """It hung from one that was rejected or that was late and wrong, or its session ended first."""
 
 
 @dataclass(frozen=True, slots=True)

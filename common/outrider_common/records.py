@@ -75,6 +75,7 @@ class GenerationStats:
         duration_s: from the request to the last committed token.
         num_rests: how often the edge stopped drafting because it did not pay.
         num_probes: how often it tried again, to see whether it pays by now.
+        num_resumes: how often the answer went on in a new session, here or at another verifier.
     """
 
     num_accepted_tokens: int = 0
@@ -91,6 +92,7 @@ class GenerationStats:
     duration_s: float = 0.0
     num_rests: int = 0
     num_probes: int = 0
+    num_resumes: int = 0
 
     @property
     def num_tokens(self) -> int:

@@ -49,6 +49,7 @@ class _Sum:
         self._num_corrected = 0
         self._num_passes = 0
         self._num_rests = 0
+        self._num_resumes = 0
         self._seconds = 0.0
 
     @classmethod
@@ -65,6 +66,7 @@ class _Sum:
         self._num_corrected += stats.num_corrections
         self._num_passes += stats.num_passes
         self._num_rests += stats.num_rests
+        self._num_resumes += stats.num_resumes
         self._seconds += stats.duration_s
 
     def as_json(self) -> Json:
@@ -75,6 +77,7 @@ class _Sum:
             "num_accepted_tokens": self._num_accepted,
             "num_passes": self._num_passes,
             "num_rests": self._num_rests,
+            "num_resumes": self._num_resumes,
             "tokens_per_s": _ratio(self._num_tokens, self._seconds),
             "acceptance_rate": _ratio(self._num_accepted, self._num_accepted + self._num_corrected),
             "tokens_per_pass": _ratio(self._num_tokens, self._num_passes),

@@ -76,6 +76,9 @@ class DaemonMetrics:
         self._rests = self._by_model(
             "outrider_edge_rests", "How often drafting stopped because it did not pay."
         )
+        self._resumes = self._by_model(
+            "outrider_edge_resumes", "How often an answer went on in a new session after a break."
+        )
         self._bytes = Counter(
             "outrider_edge_link_bytes",
             "Bytes between edge and verifier, as encoded messages.",
@@ -134,6 +137,7 @@ class DaemonMetrics:
         self._tokens.labels(model).inc(stats.num_tokens)
         self._passes.labels(model).inc(stats.num_passes)
         self._rests.labels(model).inc(stats.num_rests)
+        self._resumes.labels(model).inc(stats.num_resumes)
         self._bytes.labels(model, "up").inc(stats.bytes_up)
         self._bytes.labels(model, "down").inc(stats.bytes_down)
         self._drafts.labels(model).inc(stats.num_drafts)

@@ -16,7 +16,6 @@ from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_common.errors import (
     REASON_METADATA_KEY,
     RETRY_METADATA_KEY,
-    CapacityError,
     OutriderError,
     UnavailableError,
     error_from_wire,
@@ -66,6 +65,11 @@ class GrpcLink:
     ) -> None:
         await self._channel.close(None)
 
+    @property
+    def has_alternative(self) -> bool:
+        """There is one verifier only."""
+        return False
+
     async def model_info(self) -> ModelInfo:
         """The target and the limits; see `VerifierLink.model_info`."""
         try:
@@ -96,6 +100,11 @@ class GrpcSession:
         self._writing = asyncio.Lock()
         self._bytes_up = 0
         self._bytes_down = 0
+
+    @property
+    def estimators(self) -> None:
+        """The pace of the only verifier is known elsewhere."""
+        return
 
     @property
     def bytes_up(self) -> int:
@@ -169,7 +178,7 @@ def _said_by_verifier(error: grpc.aio.AioRpcError) -> OutriderError | None:
         return None
     said = error_from_wire(str(metadata[REASON_METADATA_KEY]), error.details() or "")
     retry_ms = str(metadata.get(RETRY_METADATA_KEY, ""))
-    if isinstance(said, CapacityError) and retry_ms.isdecimal():
+    if retry_ms.isdecimal():
         said.retry_after_s = int(retry_ms) / 1000
     return said
 

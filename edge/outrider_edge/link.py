@@ -9,10 +9,16 @@ from typing import Protocol
 
 from outrider_common.messages import ModelInfo, OpenSession, ServerEvent
 from outrider_common.tree import DraftNode
+from outrider_edge.estimators import Estimators
 
 
 class SessionLink(Protocol):
     """One session's stream. Errors of the other side and of the network are `OutriderError`s."""
+
+    @property
+    def estimators(self) -> Estimators | None:
+        """What is learnt of the verifier that it goes to; None: the link has only one."""
+        ...
 
     @property
     def bytes_up(self) -> int:
@@ -46,7 +52,12 @@ class SessionLink(Protocol):
 
 
 class VerifierLink(Protocol):
-    """The way to one verifier."""
+    """The way to a verifier, or to one of several."""
+
+    @property
+    def has_alternative(self) -> bool:
+        """Whether another verifier than the one that failed, or asked to leave, takes sessions."""
+        ...
 
     async def model_info(self) -> ModelInfo:
         """The target and the limits.

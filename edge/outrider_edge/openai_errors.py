@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from outrider_common.errors import (
+    BrokenOffError,
     CapacityError,
     InvalidInputError,
     OutriderError,
@@ -75,9 +76,13 @@ def error_answer(error: BaseException) -> ErrorAnswer:
         case CapacityError():
             body = _body(error, "rate_limit_error", "rate_limit_exceeded")
             return ErrorAnswer(429, body, _retry_after(error.retry_after_s))
+        case BrokenOffError():
+            body = _body(error, "server_error", "broken_off")
+            body["error"] |= {"text_so_far": error.text, "num_tokens": error.num_tokens}
+            return ErrorAnswer(503, body, _retry_after(None))
         case UnavailableError():
             body = _body(error, "server_error", "verifier_unavailable")
-            return ErrorAnswer(503, body, _retry_after(None))
+            return ErrorAnswer(503, body, _retry_after(error.retry_after_s))
         case OutriderError():
             return ErrorAnswer(500, _body(error, "server_error", error.reason.lower()))
         case _:

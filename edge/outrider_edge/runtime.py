@@ -6,7 +6,7 @@ The one place that knows every class of the edge.
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.errors import MismatchError
@@ -26,6 +26,7 @@ from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
 from outrider_edge.proposer import DraftingTask, ProposerFactory
 from outrider_edge.recycling import RecyclingFactory
+from outrider_edge.resuming import Patience
 from outrider_edge.retrieval import RetrievalFactory
 from outrider_edge.simple_proposers import GarbageFactory, NoneFactory
 from outrider_edge.tokenizer import EdgeTokenizer
@@ -48,6 +49,7 @@ class EdgeRuntime:
         calibration: what guesses are worth; every generation adds to it.
         estimators: the pace of link, verifier and drafter; every generation adds to it.
         policy: how sessions draft.
+        patience: for how long an answer tries to go on after a break.
     """
 
     tokenizer: EdgeTokenizer
@@ -60,6 +62,7 @@ class EdgeRuntime:
     calibration: Calibration
     estimators: Estimators
     policy: DraftingPolicy = AUTO
+    patience: Patience = field(default_factory=Patience)
 
     async def generate(
         self,
@@ -94,6 +97,7 @@ class EdgeRuntime:
             estimators=self.estimators,
             policy=self.policy,
             recorder=recorder,
+            patience=self.patience,
         )
         return await generation.run()
 
@@ -156,7 +160,16 @@ async def edge_runtime(
                 calibration=calibration,
                 estimators=Estimators(),
                 policy=policy,
+                patience=_patience(settings),
             )
+
+
+def _patience(settings: EdgeSettings) -> Patience:
+    return Patience(
+        open_s=settings.connect_timeout_s,
+        resume_s=settings.resume_timeout_s,
+        heartbeat_s=settings.heartbeat_s,
+    )
 
 
 @contextlib.contextmanager

@@ -98,6 +98,7 @@ class EdgeSession:
         policy: how it may draft.
         estimators: the pace of link, verifier and drafter; they learn from commits. Fresh if None.
         clock: seconds since the request began.
+        num_passes: passes that the generation had in earlier sessions.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class EdgeSession:
         policy: DraftingPolicy = AUTO,
         estimators: Estimators | None = None,
         clock: Clock = time.perf_counter,
+        num_passes: int = 0,
     ) -> None:
         self._guesses = GuessTree(prefix)
         self._tree = self._guesses.shared
@@ -130,7 +132,7 @@ class EdgeSession:
         self._watch = PassWatch(self._estimators, self._guesses)
         self._probing = Probing()
         self._pay_off = PayOff()
-        self._num_passes = 0
+        self._num_passes = num_passes
         self._ahead = self._look_ahead()
 
     @property

@@ -22,6 +22,9 @@ class StatsCollector:
         self._last_token_s = 0.0
         self._num_rests = 0
         self._num_probes = 0
+        self._num_resumes = 0
+        self._bytes_up = 0
+        self._bytes_down = 0
 
     def sent(self, num_nodes: int) -> None:
         """Draft nodes went to the verifier."""
@@ -43,11 +46,25 @@ class StatsCollector:
             self._first_token_s = record.committed_at_s
 
     def rested(self, num_rests: int, num_probes: int) -> None:
-        """Drafting was stopped so often, and tried again so often."""
-        self._num_rests = num_rests
-        self._num_probes = num_probes
+        """In a session, drafting was stopped so often, and tried again so often."""
+        self._num_rests += num_rests
+        self._num_probes += num_probes
 
-    def result(self, bytes_up: int, bytes_down: int) -> GenerationStats:
+    def carried(self, bytes_up: int, bytes_down: int) -> None:
+        """So much went over a session's stream."""
+        self._bytes_up += bytes_up
+        self._bytes_down += bytes_down
+
+    def resumed(self) -> None:
+        """The answer goes on in a new session."""
+        self._num_resumes += 1
+
+    @property
+    def num_passes(self) -> int:
+        """Passes so far, over all sessions."""
+        return self._num_passes
+
+    def result(self) -> GenerationStats:
         """The sums so far."""
         positions = self._accepted_per_position
         return GenerationStats(
@@ -59,10 +76,11 @@ class StatsCollector:
             num_draft_tokens=self._num_sent,
             num_accepted_tokens_per_pos=tuple(positions[i] for i in range(len(positions))),
             num_passes=self._num_passes,
-            bytes_up=bytes_up,
-            bytes_down=bytes_down,
+            bytes_up=self._bytes_up,
+            bytes_down=self._bytes_down,
             time_to_first_token_s=self._first_token_s,
             duration_s=self._last_token_s,
             num_rests=self._num_rests,
             num_probes=self._num_probes,
+            num_resumes=self._num_resumes,
         )

@@ -89,6 +89,7 @@ def _rows_of_figures(status: Json) -> list[tuple[str, str | None]]:
         ),
         ("tokens", f"{total['num_tokens']}, {total['num_accepted_tokens']} of them drafted"),
         ("rests", f"{total['num_rests']}"),
+        ("resumes", f"{total['num_resumes']}"),
         (f"latest {latest['num_answers']}", _pace(latest)),
         ("round trip", _in_ms(estimates.get("round_trip_s"))),
         ("pass", _in_ms(estimates.get("pass_s"))),

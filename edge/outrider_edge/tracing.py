@@ -51,12 +51,25 @@ class TraceRecorder:
         self._rooted: dict[int, list[int]] = {}  # nodes on the text, by position
         self._right: dict[int, int] = {}  # positions of nodes that carried what was committed
         self._passes: list[PassTrace] = []
+        self._last_id = 0
+        self._ids_before = 0  # the last id of the sessions before this one
 
     # --- what happens ---------------------------------------------------------------------------
 
     def opened(self, now_s: float) -> None:
-        """The verifier has opened the session."""
-        self._opened_at_s = now_s
+        """The verifier has opened the session; of several, the first counts."""
+        self._opened_at_s = self._opened_at_s or now_s
+
+    def resumed(self, now_s: float) -> None:
+        """The answer goes on in a new session: nodes of the old one are judged by nobody any more.
+
+        The new one counts its nodes from 1 again; here they go on counting.
+        """
+        for node_id in list(self._undecided):
+            self._close(node_id, NodeFate.UNJUDGED, now_s)
+        self._rooted.clear()
+        self._right.clear()
+        self._ids_before = self._last_id
 
     def drafted(self, began_s: float, ended_s: float, num_leaves: int, num_guesses: int) -> None:
         """The drafter was asked, and has answered."""
@@ -73,7 +86,9 @@ class TraceRecorder:
         """
         if not self._has_room(len(nodes) + 1):
             return
-        self._messages.append(SentMessage(now_s, tuple(node.node_id for node in nodes)))
+        ids = tuple(self._ids_before + node.node_id for node in nodes)
+        self._last_id = max(self._last_id, *ids)
+        self._messages.append(SentMessage(now_s, ids))
         for node, how in zip(nodes, hung, strict=True):
             self._add(node, how, now_s)
 
@@ -150,13 +165,13 @@ class TraceRecorder:
 
     def _add(self, node: DraftNode, how: Hung, now_s: float) -> None:
         parent = node.parent
-        parent_id = parent.node_id if isinstance(parent, AtNode) else None
+        parent_id = self._ids_before + parent.node_id if isinstance(parent, AtNode) else None
         above = None if parent_id is None else self._undecided.get(parent_id)
         at = above.trace.position if above else self._position(parent)
         if at is None:
             return  # it hangs from nothing that was recorded
         trace = NodeTrace(
-            node_id=node.node_id,
+            node_id=self._ids_before + node.node_id,
             token=node.token,
             text="",
             position=at + 1,
@@ -166,15 +181,15 @@ class TraceRecorder:
             drafted_at_s=how.drafted_at_s,
             sent_at_s=now_s,
         )
-        self._undecided[node.node_id] = _Undecided(trace, [])
+        self._undecided[trace.node_id] = _Undecided(trace, [])
         siblings = above.below if above else self._rooted.setdefault(at + 1, [])
-        siblings.append(node.node_id)
+        siblings.append(trace.node_id)
 
     def _position(self, parent: AtNode | AtPosition) -> int | None:
         """Where a committed parent stands; None where that is not known."""
         if isinstance(parent, AtPosition):
             return parent.position
-        return self._right.get(parent.node_id)
+        return self._right.get(self._ids_before + parent.node_id)
 
     def _decide(self, commit: Commit, offset: int, token: int, now_s: float) -> None:
         """Decide the nodes at one committed position whose parents stand in the text."""

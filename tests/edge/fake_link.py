@@ -14,6 +14,7 @@ from outrider_common.messages import (
     ServerEvent,
 )
 from outrider_common.tree import DraftNode, SpeculationTree
+from outrider_edge.estimators import Estimators
 
 LIMITS = Limits(4096, 16, 64, 4)
 
@@ -27,9 +28,14 @@ def an_info(vocab_size: int = 256, max_positions: int = 200) -> ModelInfo:
 class FakeSession:
     """Writes a fixed text, accepting whatever drafts agree with it."""
 
+    estimators: Estimators | None = None
+
     def __init__(self, message: OpenSession, answer: Sequence[int], pause: asyncio.Event) -> None:
         self.message = message
-        self.text = [*message.prefix, *answer][: len(message.prefix) + message.max_tokens]
+        num_prompt_tokens = message.num_prompt_tokens
+        self.text = [*message.prefix[:num_prompt_tokens], *answer]
+        self.text = self.text[: num_prompt_tokens + message.max_tokens]
+        assert message.prefix == tuple(self.text[: len(message.prefix)])
         self.tree = SpeculationTree(message.prefix)
         self.pause = pause
         self.is_cancelled = False
@@ -86,6 +92,8 @@ class FakeSession:
 
 class FakeLink:
     """Hands out `FakeSession`s; `make` may replace them by worse ones."""
+
+    has_alternative = False
 
     def __init__(
         self, answer: Sequence[int], make: Callable[..., FakeSession] = FakeSession

@@ -28,6 +28,7 @@ def test_answers_are_added_up_and_ratios_are_of_the_sums() -> None:
             "num_accepted_tokens": 12,
             "num_passes": 6,
             "num_rests": 2,
+            "num_resumes": 0,
             "tokens_per_s": 6.0,
             "acceptance_rate": 12 / 14,
             "tokens_per_pass": 3.0,

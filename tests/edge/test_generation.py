@@ -10,104 +10,23 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fake_link import FakeLink, FakeSession, an_info
-from tokenizers import Tokenizer, decoders, models
+from fake_link import FakeLink, FakeSession
+from generating import ANSWER, PROMPT, Broken, Oracle, Silent, generate
 
-from outrider_common.errors import CapacityError, UnavailableError
-from outrider_common.messages import Commit, FinishReason, GoAway, ServerEvent
+from outrider_common.errors import CapacityError
+from outrider_common.messages import Commit, FinishReason, ServerEvent
 from outrider_common.records import TokenOrigin, TokenRecord
-from outrider_common.sampling import SamplingParams
 from outrider_common.tree import DraftNode
 from outrider_edge.calibration import Calibration, GuessKind
 from outrider_edge.estimators import Estimators
-from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
-from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
+from outrider_edge.policies import POLICIES
 from outrider_edge.proposer import Draft
-from outrider_edge.streaming_text import IncrementalDetokenizer
-from outrider_edge.tracing import TraceRecorder
-
-PROMPT = (ord("?"),)
-ANSWER = [ord(c) for c in "It rides ahead of the convoy and signals back."]
-
-
-def a_tokenizer() -> Tokenizer:
-    """One token for each byte."""
-    vocabulary = {chr(i): i for i in range(256)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    tokenizer.decoder = decoders.Fuse()
-    return tokenizer
-
-
-class Oracle:
-    """A proposer that knows the answer, or a fixed other one."""
-
-    def __init__(self, answer: Sequence[int] = ANSWER, at_a_time: int = 3) -> None:
-        self.text = [*PROMPT, *answer]
-        self.at_a_time = at_a_time
-
-    def expand(
-        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
-    ) -> list[Draft]:
-        return [self.draft(len(text) + len(path), max_depth) for path in paths]
-
-    def draft(self, start: int, max_depth: int) -> Draft:
-        tokens = self.text[start : start + min(self.at_a_time, max_depth)]
-        return Draft.chain(tokens, [0.9] * len(tokens))
-
-
-class Silent:
-    def expand(
-        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
-    ) -> list[Draft]:
-        return [Draft() for _ in paths]
-
-
-class Broken:
-    def expand(
-        self, text: Sequence[int], paths: Sequence[Sequence[int]], max_depth: int
-    ) -> list[Draft]:
-        raise RuntimeError("the model runtime fell over")
 
 
 @pytest.fixture
 def executor() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(1) as pool:
         yield pool
-
-
-async def generate(
-    executor: ThreadPoolExecutor,
-    link: FakeLink,
-    proposer: Any,
-    on_token: Any = lambda _record: None,
-    calibration: Calibration | None = None,
-    estimators: Estimators | None = None,
-    recorder: TraceRecorder | None = None,
-    policy: DraftingPolicy = AUTO,
-    **changes: Any,
-) -> GenerationResult:
-    request: dict[str, Any] = {
-        "prompt": PROMPT,
-        "max_tokens": len(ANSWER),
-        "sampling": SamplingParams(),
-    }
-    generation = Generation(
-        GenerationRequest(**(request | changes)),
-        link=link,
-        info=an_info(),
-        tokenizer_fingerprint="v1:fake",
-        proposer=proposer,
-        proposer_name="oracle",
-        detokenizer=IncrementalDetokenizer(a_tokenizer()),
-        executor=executor,
-        max_depth=8,
-        on_token=on_token,
-        calibration=calibration,
-        estimators=estimators,
-        recorder=recorder,
-        policy=policy,
-    )
-    return await generation.run()
 
 
 @pytest.mark.parametrize(
@@ -219,42 +138,6 @@ async def test_the_stream_is_closed_whatever_happens(executor: ThreadPoolExecuto
     with pytest.raises(CapacityError, match="all sessions"):
         await generate(executor, link, Oracle())
     assert link.sessions[0].is_closed
-
-
-async def test_an_error_in_the_middle_comes_out_as_it_is(executor: ThreadPoolExecutor) -> None:
-    class Failing(FakeSession):
-        def commit(self) -> ServerEvent | None:
-            if self.tree.num_committed > 5:
-                raise UnavailableError("the link broke")
-            return super().commit()
-
-    link = FakeLink(ANSWER, Failing)
-    with pytest.raises(UnavailableError, match="the link broke"):
-        await generate(executor, link, Oracle())
-    assert link.sessions[0].is_closed
-
-
-async def test_a_stream_that_ends_too_early_is_an_error(executor: ThreadPoolExecutor) -> None:
-    class Ending(FakeSession):
-        def commit(self) -> ServerEvent | None:
-            return None if self.tree.num_committed > 5 else super().commit()
-
-    with pytest.raises(UnavailableError, match="in the middle of the answer"):
-        await generate(executor, FakeLink(ANSWER, Ending), Oracle())
-
-
-async def test_a_go_away_does_not_end_the_answer(executor: ThreadPoolExecutor) -> None:
-    class Leaving(FakeSession):
-        has_told = False
-
-        def commit(self) -> ServerEvent | None:
-            if not self.has_told:
-                self.has_told = True
-                return GoAway("draining", 1000)
-            return super().commit()
-
-    result = await generate(executor, FakeLink(ANSWER, Leaving), Oracle())
-    assert result.tokens == tuple(ANSWER)
 
 
 async def test_the_pace_is_estimated_and_told_at_the_end(

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models
 from outrider_bench.faults import Fault, FaultKind
 from outrider_bench.link import LinkEmulator
 from outrider_bench.profile import PROFILES, Direction, LinkProfile
-from outrider_common.errors import UnavailableError
+from outrider_common.errors import BrokenOffError
 from outrider_common.sampling import SamplingParams
 from outrider_common.synthetic import SyntheticSpec, next_token
 from outrider_edge.calibration import Calibration
@@ -20,6 +20,7 @@ from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
 from outrider_edge.grpc_link import GrpcLink
 from outrider_edge.proposer import DraftingTask
+from outrider_edge.resuming import Patience
 from outrider_edge.streaming_text import IncrementalDetokenizer
 from outrider_edge.synthetic_proposer import SyntheticFactory
 
@@ -42,7 +43,9 @@ def expected() -> tuple[int, ...]:
     return tuple(text[len(REQUEST.prompt) :])
 
 
-async def generate(address: str, on_token: Any = lambda _record: None) -> GenerationResult:
+async def generate(
+    address: str, on_token: Any = lambda _record: None, patience: Patience | None = None
+) -> GenerationResult:
     """One answer, drafted by the synthetic proposer."""
     words = {f"t{i}": i for i in range(SPEC.vocab)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="t0"))
@@ -62,6 +65,7 @@ async def generate(address: str, on_token: Any = lambda _record: None) -> Genera
                 on_token=on_token,
                 calibration=Calibration(),
                 estimators=Estimators(),
+                patience=patience,
             )
             return await generation.run()
 
@@ -97,10 +101,18 @@ async def test_a_freeze_in_the_middle_of_an_answer_changes_no_token(verifier: st
     ],
     ids=lambda fault: f"{fault.kind.value}-{fault.way.value}",
 )
-async def test_a_link_that_breaks_in_the_middle_is_one_sentence(
+async def test_a_link_that_breaks_in_the_middle_changes_no_token(
     verifier: str, fault: Fault
 ) -> None:
     async with LinkEmulator(NOTHING, verifier, faults=[fault]) as link:
-        with pytest.raises(UnavailableError, match=r"No verifier answers|in the middle of"):
-            await generate(link.address)
-    assert (await generate(verifier)).tokens == expected()  # the verifier has not suffered
+        result = await generate(link.address)
+    assert result.tokens == expected()
+    assert result.stats.num_resumes >= 1
+
+
+async def test_without_resuming_a_break_is_one_sentence_with_the_text_so_far(verifier: str) -> None:
+    fault = Fault(FaultKind.RESET, way=Direction.DOWN, after_bytes=600)
+    async with LinkEmulator(NOTHING, verifier, faults=[fault]) as link:
+        with pytest.raises(BrokenOffError, match=r"broke off after \d+ tokens") as caught:
+            await generate(link.address, patience=Patience(resume_s=0))
+    assert caught.value.num_tokens > 0

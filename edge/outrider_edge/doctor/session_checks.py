@@ -18,6 +18,7 @@ from outrider_common.tree import DraftNode
 from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.doctor.examination import Check, Verdict
 from outrider_edge.doctor.patient import Patient
+from outrider_edge.estimators import Estimators
 from outrider_edge.generation_requests import generation_request
 from outrider_edge.link import SessionLink, VerifierLink
 from outrider_edge.runtime import edge_runtime
@@ -41,6 +42,10 @@ class _ListeningLink:
     link: VerifierLink
     commits: list[Commit] = field(default_factory=list)
 
+    @property
+    def has_alternative(self) -> bool:
+        return self.link.has_alternative
+
     async def model_info(self) -> ModelInfo:
         return await self.link.model_info()
 
@@ -54,6 +59,10 @@ class _ListeningSession:
 
     session: SessionLink
     commits: list[Commit]
+
+    @property
+    def estimators(self) -> Estimators | None:
+        return self.session.estimators
 
     @property
     def bytes_up(self) -> int:
