@@ -32,7 +32,7 @@ from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, walk_to
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode, ExactRule
 from outrider_common.errors import OutriderError, UnavailableError
-from outrider_common.messages import Limits, ModelInfo, OpenSession
+from outrider_common.messages import Limits, ModelInfo, Occupancy, OpenSession
 from outrider_common.sampling import SamplingParams
 
 _logger = logging.getLogger(__name__)
@@ -143,6 +143,11 @@ class BatchingEngine:
     def num_sessions(self) -> int:
         """How many sessions are open."""
         return len(self._book)
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """How many sessions run and wait."""
+        return Occupancy(self._book.num_running, self._book.num_waiting)
 
     @property
     def stats(self) -> EngineStats:

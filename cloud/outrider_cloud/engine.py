@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from outrider_common.errors import OutriderError
-from outrider_common.messages import Commit, ModelInfo, OpenSession
+from outrider_common.messages import Commit, ModelInfo, Occupancy, OpenSession
 from outrider_common.tree import DraftNode
 
 EngineEvent = Commit | OutriderError
@@ -49,6 +49,11 @@ class Engine(Protocol):
     @property
     def info(self) -> ModelInfo:
         """The target and the limits."""
+        ...
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """How many sessions run and wait."""
         ...
 
     def open(self, message: OpenSession, sink: Sink, tenant: str = "") -> EngineSession:

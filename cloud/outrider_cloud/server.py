@@ -24,6 +24,7 @@ from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import add_VerifierServiceServicer_to_server
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.compiled_linear import FewRowsKernel
+from outrider_cloud.drain import Drain
 from outrider_cloud.engine import Engine
 from outrider_cloud.engine_stats import EngineStats
 from outrider_cloud.packed_linear import Pack, pack
@@ -54,8 +55,8 @@ SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["VerifierService"].full_nam
 SYNTHETIC_PAGE_TOKENS: Final = 16
 """Tokens of a page of a synthetic target."""
 
-STOP_GRACE_S: Final = 5.0
-"""How long running sessions may go on after the server was told to stop."""
+STOP_GRACE_S: Final = 1.0
+"""How long calls that are left when all sessions were told may take to end."""
 
 
 def build_engine(settings: VerifierSettings, store: ModelStore) -> BatchingEngine:
@@ -155,19 +156,24 @@ def engine_around(
 
 
 @contextlib.asynccontextmanager
-async def running_server(engine: Engine, host: str, port: int) -> AsyncIterator[int]:
+async def running_server(
+    engine: Engine, host: str, port: int, *, drain: Drain | None = None
+) -> AsyncIterator[int]:
     """A gRPC server over an engine that runs already; yields the port that it listens on.
 
     Args:
         engine: verifies.
         host: address to listen on.
         port: 0 for any free one.
+        drain: how its sessions end; at once if None.
 
     Raises:
         PortInUseError: the address cannot be listened on.
     """
     server = grpc.aio.server(options=_server_options(engine.info.limits.max_message_bytes))
-    add_VerifierServiceServicer_to_server(VerifierServicer(engine), server)  # type: ignore[no-untyped-call]
+    drain = drain or Drain()
+    servicer = VerifierServicer(engine, drain)
+    add_VerifierServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     status = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     bound_port = _bind(server, host, port)
@@ -178,6 +184,7 @@ async def running_server(engine: Engine, host: str, port: int) -> AsyncIterator[
         yield bound_port
     finally:
         await status.enter_graceful_shutdown()
+        await drain.run()
         await server.stop(STOP_GRACE_S)
 
 
@@ -193,11 +200,12 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
     _say(f"{_room(engine.stats)} Warming up ...")
     engine.warm_up(settings.rows_per_pass)
     leave_to_stay()
-    stopped = _stop_signal()
+    drain = Drain(settings.drain_grace_s)
+    stopped = _stop_signal(drain)
     failed = asyncio.Event()
     engine.start(partial(asyncio.get_running_loop().call_soon_threadsafe, failed.set))
     try:
-        async with running_server(engine, settings.host, settings.port) as port:
+        async with running_server(engine, settings.host, settings.port, drain=drain) as port:
             click.echo(f"Verifier ready: {settings.model} on {settings.host}:{port}")
             log.event(_logger, "verifier_ready", host=settings.host, port=port)
             await _first_of(stopped, failed)
@@ -259,12 +267,18 @@ def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
     return bound
 
 
-def _stop_signal() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
+def _stop_signal(drain: Drain) -> asyncio.Event:
+    """Set by SIGTERM and SIGINT; a second one cuts the drain short."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopped.is_set():
+            drain.cut_short()
+        stopped.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, stop)
     return stopped
 
 

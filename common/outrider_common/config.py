@@ -248,6 +248,16 @@ class VerifierSettings(Section):
             "latecomers find their place."
         ),
     )
+    drain_grace_s: float = Field(
+        default=25.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description=(
+            "Seconds that sessions may go on after SIGTERM: they are asked to go on at another "
+            "verifier, and those that know none may stay so long. 0 ends them at once."
+        ),
+    )
 
 
 class EdgeSettings(Section):

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from outrider_common.acceptance import Acceptance, AcceptanceMode
-from outrider_common.errors import InvalidPromptError, UnsupportedError
+from outrider_common.errors import InvalidPromptError, OutriderError, UnsupportedError
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import DraftNode
 
@@ -48,6 +48,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Occupancy:
+    """What a verifier has to do just now.
+
+    Attributes:
+        num_running: sessions that run.
+        num_waiting: sessions that wait for room.
+    """
+
+    num_running: int = 0
+    num_waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A target model as clients see it.
 
@@ -61,6 +74,7 @@ class ModelInfo:
         limits: what the verifier allows.
         protocol_version: what the verifier speaks.
         software_version: the release of the verifier.
+        occupancy: what it had to do when it said this.
     """
 
     model: str
@@ -72,6 +86,7 @@ class ModelInfo:
     limits: Limits
     protocol_version: int = PROTOCOL_VERSION
     software_version: str = ""
+    occupancy: Occupancy = Occupancy()
 
     def check_prompt_length(self, num_tokens: int) -> None:
         """Refuse a prompt, or a prefix, that the model cannot continue.
@@ -156,11 +171,13 @@ class Opened:
         session_id: a name for logs.
         limits: what the edge must keep to.
         acceptance_mode: how tokens are accepted; with a lossy mode the text is not the target's.
+        answers_pings: whether an edge that hears nothing may ask if the verifier is there.
     """
 
     session_id: str
     limits: Limits
     acceptance_mode: AcceptanceMode = AcceptanceMode.EXACT
+    answers_pings: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,4 +226,20 @@ class GoAway:
     deadline_ms: int
 
 
-ServerEvent = Opened | Commit | GoAway
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The verifier is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The session ends with an error.
+
+    Attributes:
+        error: the verifier's own.
+    """
+
+    error: OutriderError
+
+
+ServerEvent = Opened | Commit | GoAway | Pong | Failure

@@ -16,15 +16,23 @@ from outrider_common.acceptance import (
     RelaxedMargins,
     TypicalThresholds,
 )
-from outrider_common.errors import ProtocolViolationError, UnsupportedError
+from outrider_common.errors import (
+    OutriderError,
+    ProtocolViolationError,
+    UnsupportedError,
+    error_from_wire,
+)
 from outrider_common.messages import (
     Commit,
+    Failure,
     FinishReason,
     GoAway,
     Limits,
     ModelInfo,
+    Occupancy,
     Opened,
     OpenSession,
+    Pong,
     ServerEvent,
 )
 from outrider_common.sampling import SamplingParams
@@ -195,6 +203,11 @@ def encode_cancel() -> pb.SessionRequest:
     return pb.SessionRequest(cancel=pb.Cancel())
 
 
+def encode_ping() -> pb.SessionRequest:
+    """The request that asks whether the verifier is there."""
+    return pb.SessionRequest(ping=pb.Ping())
+
+
 # --- the verifier's side ----------------------------------------------------------------------
 
 
@@ -238,6 +251,10 @@ class EventEncoder:
                 return pb.SessionResponse(
                     go_away=pb.GoAway(reason=event.reason, deadline_ms=event.deadline_ms)
                 )
+            case Pong():
+                return pb.SessionResponse(pong=pb.Pong())
+            case Failure():
+                return pb.SessionResponse(failure=_encode_failure(event.error))
 
 
 def _encode_opened(event: Opened) -> pb.Opened:
@@ -246,7 +263,20 @@ def _encode_opened(event: Opened) -> pb.Opened:
         session_id=event.session_id,
         limits=pb.Limits(**asdict(event.limits)),
         acceptance_mode=None if mode is AcceptanceMode.EXACT else _MODE_NAMES[mode],
+        answers_pings=event.answers_pings,
     )
+
+
+def _encode_failure(error: OutriderError) -> pb.Failure:
+    retry_after_ms = round((error.retry_after_s or 0.0) * 1000)
+    return pb.Failure(reason=error.reason, message=str(error), retry_after_ms=retry_after_ms)
+
+
+def _decode_failure(message: pb.Failure) -> Failure:
+    error = error_from_wire(message.reason, message.message)
+    if message.retry_after_ms:
+        error.retry_after_s = message.retry_after_ms / 1000
+    return Failure(error)
 
 
 def _encode_commit(event: Commit, said: _Said) -> pb.Commit:
@@ -317,13 +347,18 @@ class EventDecoder:
                 return _decode_commit(response.commit, self._said)
             case "go_away":
                 return GoAway(response.go_away.reason, response.go_away.deadline_ms)
+            case "pong":
+                return Pong()
+            case "failure":
+                return _decode_failure(response.failure)
             case _:
                 return None
 
 
 def _decode_opened(message: pb.Opened) -> Opened:
     mode = _decode_mode(message.acceptance_mode or pb.ACCEPTANCE_MODE_EXACT)
-    return Opened(message.session_id, decode_limits(message.limits), mode)
+    limits = decode_limits(message.limits)
+    return Opened(message.session_id, limits, mode, message.answers_pings)
 
 
 def _decode_commit(message: pb.Commit, said: _Said) -> Commit:
@@ -402,6 +437,7 @@ def encode_model_info(info: ModelInfo) -> pb.GetModelInfoResponse:
         acceptance_modes=[_MODE_NAMES[mode] for mode in info.acceptance_modes],
         limits=pb.Limits(**asdict(info.limits)),
         software_version=info.software_version,
+        occupancy=pb.Occupancy(**asdict(info.occupancy)),
     )
 
 
@@ -419,4 +455,5 @@ def decode_model_info(message: pb.GetModelInfoResponse) -> ModelInfo:
         ),
         limits=decode_limits(message.limits),
         software_version=message.software_version,
+        occupancy=Occupancy(message.occupancy.num_running, message.occupancy.num_waiting),
     )

@@ -13,8 +13,9 @@ from typing import Protocol, Self
 from outrider_common.errors import CapacityError
 from outrider_common.messages import ModelInfo
 from outrider_common.records import TokenRecord
+from outrider_edge.answer import OnToken
 from outrider_edge.estimators import Estimators
-from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.link import VerifierLink
 from outrider_edge.openai_errors import BadRequestError
 from outrider_edge.tokenizer import EdgeTokenizer

@@ -23,9 +23,10 @@ from outrider_common.errors import InvalidPromptError
 from outrider_common.generation_trace import GenerationTrace
 from outrider_common.output_file import require_writable
 from outrider_common.records import TokenRecord
+from outrider_edge.answer import OnToken
 from outrider_edge.chrome_trace import chrome_trace_as_text
 from outrider_edge.daemon_client import DaemonAddress, DaemonClient, Json, NoDaemonError
-from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.generation_requests import generation_request
 from outrider_edge.render import TokenRenderer, print_table
 from outrider_edge.status_view import ask_status, table_of

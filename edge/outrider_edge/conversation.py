@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from outrider_common import log
 from outrider_common.errors import UnavailableError, ungrouped
-from outrider_common.messages import Commit, FinishReason, GoAway
+from outrider_common.messages import Commit, FinishReason, GoAway, Pong
 from outrider_edge.answer import Answer
 from outrider_edge.drafter import Drafter, num_levels
 from outrider_edge.estimators import Estimators
+from outrider_edge.heartbeat import Beat, Heartbeat, SilenceError
 from outrider_edge.link import SessionLink
 from outrider_edge.proposer import Draft
 from outrider_edge.session import Clock, DraftRun, EdgeSession
@@ -31,6 +32,7 @@ class Conversation:
         drafter: is asked for guesses.
         estimators: learn the drafter's pace.
         may_move: whether there is another verifier to go on with.
+        heartbeat: finds a verifier that is silent; None: it answers no pings.
         clock: seconds since the request began.
     """
 
@@ -43,6 +45,7 @@ class Conversation:
         drafter: Drafter,
         estimators: Estimators,
         may_move: Callable[[], bool],
+        heartbeat: Heartbeat | None,
         clock: Clock,
     ) -> None:
         self._stream = stream
@@ -51,6 +54,9 @@ class Conversation:
         self._drafter = drafter
         self._estimators = estimators
         self._may_move = may_move
+        self._heartbeat = heartbeat
+        self._num_heard = 0
+        self._doubtful = asyncio.Event()  # ask whether the verifier is there
         self._clock = clock
         self._room = asyncio.Event()  # the tree has changed: look again for a point to draft from
         self._drafted = asyncio.Event()  # there are nodes to send
@@ -66,6 +72,8 @@ class Conversation:
                 helpers = [
                     tasks.create_task(self._draft_safely(), name="draft"),
                     tasks.create_task(self._send(), name="send"),
+                    tasks.create_task(self._watch(), name="watch"),
+                    tasks.create_task(self._ask(), name="ask"),
                 ]
                 finish_reason = await self._receive()
                 for helper in helpers:
@@ -123,7 +131,9 @@ class Conversation:
     async def _receive(self) -> FinishReason | None:
         """Take commits until one is the last, or a stop string is found."""
         while True:
-            match event := await self._stream.receive():
+            event = await self._stream.receive()
+            self._num_heard += 1
+            match event:
                 case Commit():
                     finish_reason = await self._take(event)
                     if finish_reason is not None:
@@ -132,6 +142,8 @@ class Conversation:
                     log.event(_logger, "session_told_to_go", reason=event.reason)
                     if self._may_move():
                         return None
+                case Pong():
+                    pass  # that it was heard is all it says
                 case _:
                     raise UnavailableError(
                         "The verifier ended the session in the middle of the answer; try again."
@@ -145,3 +157,32 @@ class Conversation:
             self._drafted.set()
         self._room.set()
         return finish_reason
+
+    # --- whether the verifier is there ----------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Notice when the verifier is silent.
+
+        Raises:
+            SilenceError: it does not even answer when asked.
+        """
+        heartbeat = self._heartbeat
+        while heartbeat is not None:
+            await asyncio.sleep(heartbeat.tick_s)
+            match heartbeat.tick(self._num_heard):
+                case Beat.ASK:
+                    self._doubtful.set()
+                case Beat.GIVE_UP:
+                    raise SilenceError(
+                        "The verifier says nothing and does not answer when asked "
+                        "(edge.heartbeat_s); try again."
+                    )
+                case Beat.WAIT:
+                    pass
+
+    async def _ask(self) -> None:
+        """Ask whether it is there; a stream that takes nothing holds up nobody else."""
+        while True:
+            await self._doubtful.wait()
+            self._doubtful.clear()
+            await self._stream.ping()

@@ -21,6 +21,7 @@ from outrider_edge.calibration import Calibration
 from outrider_edge.conversation import Conversation
 from outrider_edge.drafter import Drafter
 from outrider_edge.estimators import Estimators
+from outrider_edge.heartbeat import Heartbeat, SilenceError
 from outrider_edge.link import SessionLink, VerifierLink
 from outrider_edge.policies import AUTO, DraftingPolicy
 from outrider_edge.proposer import Learner, Proposer
@@ -210,8 +211,9 @@ class Generation:
         session = None
         try:
             opened = await self._opened(stream)
+            opening_s = self._now_s() - began_s
             estimators = stream.estimators or self._estimators
-            estimators.opened(self._now_s() - began_s)
+            estimators.opened(opening_s)
             self._answer.opened()
             session = self._make_session(opened, estimators)
             conversation = Conversation(
@@ -221,9 +223,13 @@ class Generation:
                 drafter=self._drafter,
                 estimators=estimators,
                 may_move=lambda: self._link.has_alternative,
+                heartbeat=self._heartbeat(opened, opening_s),
                 clock=self._now_s,
             )
             return await conversation.run()
+        except SilenceError:
+            stream.give_up()
+            raise
         finally:
             stream.close()
             self._answer.left(stream, session)
@@ -251,7 +257,7 @@ class Generation:
             async with asyncio.timeout(self._patience.open_s):
                 event = await stream.receive()
         except TimeoutError:
-            raise UnavailableError(
+            raise SilenceError(
                 f"The verifier has not opened the session within {self._patience.open_s:g} s "
                 "(edge.connect_timeout_s); try again."
             ) from None
@@ -266,6 +272,10 @@ class Generation:
                 "asked for; install the same release of outrider on both sides."
             )
         return event
+
+    def _heartbeat(self, opened: Opened, opening_s: float) -> Heartbeat | None:
+        silence_s = self._patience.heartbeat_s
+        return Heartbeat(silence_s, opening_s) if silence_s and opened.answers_pings else None
 
     def _make_session(self, opened: Opened, estimators: Estimators) -> EdgeSession:
         return EdgeSession(

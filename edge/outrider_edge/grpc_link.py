@@ -5,14 +5,13 @@ Turns values into messages, and statuses into our errors. Decides nothing.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 import grpc
 
 from outrider.v1 import verifier_pb2 as pb
-from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_common.errors import (
     REASON_METADATA_KEY,
     RETRY_METADATA_KEY,
@@ -20,10 +19,17 @@ from outrider_common.errors import (
     UnavailableError,
     error_from_wire,
 )
-from outrider_common.messages import Commit, ModelInfo, OpenSession, ServerEvent
+from outrider_common.messages import Commit, Failure, ModelInfo, OpenSession, ServerEvent
 from outrider_common.tree import DraftNode
-from outrider_common.wire import EventDecoder, decode_model_info, encode_cancel, encode_open
+from outrider_common.wire import (
+    EventDecoder,
+    decode_model_info,
+    encode_cancel,
+    encode_open,
+    encode_ping,
+)
 from outrider_common.wire_nodes import NodeEncoder
+from outrider_edge.channel import VerifierChannel
 
 FRAMING_BYTES_PER_MESSAGE: Final = 5 + 9
 """gRPC's length prefix and the header of an HTTP/2 DATA frame."""
@@ -35,8 +41,12 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", 1 << 20),
     # Pings that measure the link, for windows larger than messages of a few bytes ever fill.
     ("grpc.http2.bdp_probe", 0),
-    # A daemon outlives verifiers: gRPC's own two minutes are long when one has come back.
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A daemon outlives verifiers: gRPC's own two minutes are long when one has come back. How often
+    # a session is tried again is for `resuming` to say, so that the channel need not be patient.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Else a second channel would share the silent connection of the first.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 
@@ -51,8 +61,7 @@ class GrpcLink:
     def __init__(self, address: str, *, connect_timeout_s: float = 5.0) -> None:
         self._address = address
         self._connect_timeout_s = connect_timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        self._stub: Any = VerifierServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._channel = VerifierChannel(address, _CHANNEL_OPTIONS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,7 +72,7 @@ class GrpcLink:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._channel.close(None)
+        await self._channel.close()
 
     @property
     def has_alternative(self) -> bool:
@@ -72,28 +81,46 @@ class GrpcLink:
 
     async def model_info(self) -> ModelInfo:
         """The target and the limits; see `VerifierLink.model_info`."""
+        number = self._channel.number
         try:
-            response = await self._stub.GetModelInfo(
-                pb.GetModelInfoRequest(), timeout=self._connect_timeout_s
+            response = await self._channel.call(
+                "GetModelInfo", pb.GetModelInfoRequest(), timeout=self._connect_timeout_s
             )
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._channel.renew(number)
             raise _said_by_verifier(error) or _not_reached(error, self._address) from error
         return decode_model_info(response)
 
     async def open(self, message: OpenSession, max_message_bytes: int) -> "GrpcSession":
         """Begin a session; see `VerifierLink.open`."""
         decoder = EventDecoder(len(message.prefix))
-        session = GrpcSession(self._stub.Session(), self._address, decoder)
-        for request in encode_open(message, max_message_bytes):
-            await session.send(request)
+        number = self._channel.number
+        call = self._channel.call("Session")
+        session = GrpcSession(call, self._address, decoder, lambda: self._channel.renew(number))
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                for request in encode_open(message, max_message_bytes):
+                    await session.send(request)
+        except BaseException as error:
+            session.give_up() if isinstance(error, TimeoutError) else session.close()
+            if not isinstance(error, TimeoutError):
+                raise
+            raise UnavailableError(
+                f"The verifier at {self._address} took no session within "
+                f"{self._connect_timeout_s:g} s (edge.connect_timeout_s); try again."
+            ) from None
         return session
 
 
 class GrpcSession:
     """One session's stream."""
 
-    def __init__(self, call: Any, address: str, decoder: EventDecoder) -> None:
+    def __init__(
+        self, call: Any, address: str, decoder: EventDecoder, on_silence: Callable[[], None]
+    ) -> None:
         self._call = call
+        self._on_silence = on_silence
         self._address = address
         self._decoder = decoder
         self._encoder = NodeEncoder()
@@ -125,6 +152,10 @@ class GrpcSession:
         """Tell the verifier that no more tokens are wanted."""
         await self.send(encode_cancel())
 
+    async def ping(self) -> None:
+        """Ask whether the verifier is there."""
+        await self.send(encode_ping())
+
     async def send(self, request: pb.SessionRequest) -> None:
         """Send one message; what a stream that has ended cannot take is lost.
 
@@ -146,6 +177,9 @@ class GrpcSession:
                 return None
             self._bytes_down += response.ByteSize() + FRAMING_BYTES_PER_MESSAGE
             event = self._decoder.decode(response)
+            if isinstance(event, Failure):
+                await self._send_no_more()
+                raise event.error
             if isinstance(event, Commit) and event.finish_reason is not None:
                 await self._send_no_more()
             if event is not None:
@@ -154,6 +188,11 @@ class GrpcSession:
     def close(self) -> None:
         """Give the stream up, whatever state it is in."""
         self._call.cancel()
+
+    def give_up(self) -> None:
+        """Close it because nothing comes, and let other sessions go another way."""
+        self.close()
+        self._on_silence()
 
     async def _send_no_more(self) -> None:
         """Close our side; the verifier, which has said its last, waits for that."""

@@ -38,6 +38,10 @@ class SessionLink(Protocol):
         """Tell the verifier that no more tokens are wanted."""
         ...
 
+    async def ping(self) -> None:
+        """Ask whether the verifier is there; only one that `opened` says will answer."""
+        ...
+
     async def receive(self) -> ServerEvent | None:
         """The verifier's next event; None when it has ended the stream.
 
@@ -48,6 +52,10 @@ class SessionLink(Protocol):
 
     def close(self) -> None:
         """Give the stream up, whatever state it is in."""
+        ...
+
+    def give_up(self) -> None:
+        """Close it because nothing comes any more; further sessions shall not go the same way."""
         ...
 
 

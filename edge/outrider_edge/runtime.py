@@ -12,13 +12,14 @@ from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.errors import MismatchError
 from outrider_common.generation_trace import GenerationTrace
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
+from outrider_edge.answer import OnToken
 from outrider_edge.batched_drafting import BatchedModel
 from outrider_edge.block_proposer import BlockFactory
 from outrider_edge.calibration import Calibration
 from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.combined import CombinedFactory
 from outrider_edge.estimators import Estimators
-from outrider_edge.generation import Generation, GenerationRequest, GenerationResult, OnToken
+from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
 from outrider_edge.grpc_link import GrpcLink
 from outrider_edge.language_model import LanguageModelFactory
 from outrider_edge.link import VerifierLink

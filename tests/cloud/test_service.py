@@ -18,9 +18,15 @@ from outrider_cloud import service
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler
 from outrider_cloud.server import SERVICE_NAME, leave_to_stay, running_server
+from outrider_cloud.session_mail import SessionMail
 from outrider_common.acceptance import AcceptanceMode
-from outrider_common.errors import REASON_METADATA_KEY, RETRY_METADATA_KEY, PortInUseError
-from outrider_common.messages import PROTOCOL_VERSION, Limits
+from outrider_common.errors import (
+    REASON_METADATA_KEY,
+    RETRY_METADATA_KEY,
+    PortInUseError,
+    UnavailableError,
+)
+from outrider_common.messages import PROTOCOL_VERSION, Failure, Limits, Pong
 
 HOST = "127.0.0.1"
 NAN = float("nan")
@@ -48,7 +54,7 @@ def gate() -> Iterator[threading.Event]:
 
 
 @pytest.fixture
-async def port(gate: threading.Event) -> AsyncIterator[int]:
+async def engine(gate: threading.Event) -> AsyncIterator[BatchingEngine]:
     engine = BatchingEngine(
         FakeTarget(gate=gate),
         a_scheduler(),
@@ -63,9 +69,14 @@ async def port(gate: threading.Event) -> AsyncIterator[int]:
         acceptance_modes=(AcceptanceMode.EXACT, AcceptanceMode.REJECTION),
     )
     engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+async def port(engine: BatchingEngine) -> AsyncIterator[int]:
     async with running_server(engine, HOST, 0) as bound:
         yield bound
-    engine.stop()
 
 
 @pytest.fixture
@@ -110,7 +121,8 @@ async def answer(call: Any) -> list[int]:
     tokens: list[int] = []
     async for response in responses(call):
         tokens += response.commit.tokens
-        if response.commit.finish_reason and not call.done():
+        is_last = response.commit.finish_reason or response.HasField("failure")
+        if is_last and not call.done():
             await call.done_writing()
     return tokens
 
@@ -368,6 +380,68 @@ async def test_a_full_verifier_turns_new_sessions_away(stub: Any, gate: threadin
     gate.set()
     for session in running:
         assert await answer(session) == greedy_text([1, 2, 3], 190, stop=())
+
+
+async def test_a_ping_is_answered_while_a_pass_runs(stub: Any, gate: threading.Event) -> None:
+    gate.clear()
+    call = await opened(stub, max_tokens=190)
+    for _ in range(3):
+        await call.write(pb.SessionRequest(ping=pb.Ping()))
+        response = await call.read()
+        while response.WhichOneof("message") == "commit":  # of the pass before
+            response = await call.read()
+        assert response.WhichOneof("message") == "pong"
+    gate.set()
+    assert await answer(call) == greedy_text([1, 2, 3], 190, stop=())
+
+
+async def test_many_pings_cost_the_verifier_no_memory() -> None:
+    mail = SessionMail()
+    for _ in range(1000):
+        mail.answer_ping()
+    mail.put(UnavailableError("gone"))
+    assert [type(event) async for event in mail.events()] == [Pong, Failure]
+
+
+async def test_opening_says_that_pings_are_answered(stub: Any) -> None:
+    call = stub.Session()
+    await call.write(an_open())
+    assert (await call.read()).opened.answers_pings
+
+
+async def test_the_model_info_says_how_busy_the_verifier_is(
+    stub: Any, gate: threading.Event
+) -> None:
+    gate.clear()
+    calls = [await opened(stub, max_tokens=190) for _ in range(2)]
+    occupancy = (await stub.GetModelInfo(pb.GetModelInfoRequest())).occupancy
+    assert occupancy.num_running + occupancy.num_waiting == 2
+    gate.set()
+    for call in calls:
+        await answer(call)
+
+
+async def test_an_error_reaches_an_edge_that_writes_all_the_time(
+    engine: BatchingEngine, stub: Any, gate: threading.Event
+) -> None:
+    for _ in range(20):
+        gate.clear()
+        call = await opened(stub, max_tokens=190)
+        writing = asyncio.create_task(write_on_and_on(call))
+        await asyncio.sleep(0.01)  # it is in full swing
+        engine._fail_all("The verifier has failed; open a new session elsewhere.")
+        gate.set()
+        code, sentence, reason = await refusal(call)
+        assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
+        assert "has failed" in sentence
+        await writing
+
+
+async def write_on_and_on(call: Any) -> None:
+    """Draft as fast as it goes, until the stream takes no more."""
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        while True:
+            await call.write(pb.SessionRequest(extend=pb.Extend(parent_position=0, tokens=[1])))
 
 
 async def test_a_port_in_use_is_one_clear_sentence(port: int) -> None:

@@ -17,19 +17,26 @@ from outrider_common.acceptance import (
     TypicalThresholds,
 )
 from outrider_common.errors import (
+    CapacityError,
+    DrainingError,
     InvalidPromptError,
     InvalidSamplingError,
+    OutriderError,
     ProtocolViolationError,
+    UnavailableError,
     UnsupportedError,
 )
 from outrider_common.messages import (
     Commit,
+    Failure,
     FinishReason,
     GoAway,
     Limits,
     ModelInfo,
+    Occupancy,
     Opened,
     OpenSession,
+    Pong,
     ServerEvent,
 )
 from outrider_common.sampling import SamplingParams
@@ -222,8 +229,10 @@ events: st.SearchStrategy[ServerEvent] = st.one_of(
         session_id=st.text(max_size=40),
         limits=limits,
         acceptance_mode=st.sampled_from(AcceptanceMode),
+        answers_pings=st.booleans(),
     ),
     st.builds(GoAway, reason=st.text(max_size=40), deadline_ms=st.integers(0, 10**6)),
+    st.just(Pong()),
 )
 
 
@@ -346,7 +355,25 @@ def test_an_edge_that_wants_no_runner_ups_and_no_guesses_sends_and_gets_not_a_by
         acceptance_modes=st.lists(st.sampled_from(AcceptanceMode), unique=True).map(tuple),
         limits=limits,
         software_version=st.text(max_size=20),
+        occupancy=st.builds(Occupancy, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
     )
 )
 def test_a_model_info_survives_the_wire(info: ModelInfo) -> None:
     assert decode_model_info(encode_model_info(info)) == info
+
+
+@given(
+    kind=st.sampled_from([CapacityError, DrainingError, InvalidPromptError, UnavailableError]),
+    sentence=st.text(max_size=80),
+    retry_after_s=st.none() | st.integers(1, 10**6).map(lambda ms: ms / 1000),
+)
+def test_an_error_survives_the_wire(
+    kind: type[OutriderError], sentence: str, retry_after_s: float | None
+) -> None:
+    error = kind(sentence)
+    error.retry_after_s = retry_after_s
+    decoded = EventDecoder(3).decode(EventEncoder(3).encode(Failure(error)))
+    assert isinstance(decoded, Failure)
+    assert type(decoded.error) is kind
+    assert str(decoded.error) == sentence
+    assert decoded.error.retry_after_s == retry_after_s

@@ -40,6 +40,8 @@ class FakeSession:
         self.pause = pause
         self.is_cancelled = False
         self.is_closed = False
+        self.is_given_up = False
+        self.num_pings = 0
         self.is_opened = False
         self.bytes_up = 0
         self.bytes_down = 0
@@ -51,8 +53,14 @@ class FakeSession:
     async def cancel(self) -> None:
         self.is_cancelled = True
 
+    async def ping(self) -> None:
+        self.num_pings += 1
+
     def close(self) -> None:
         self.is_closed = True
+
+    def give_up(self) -> None:
+        self.is_given_up = True
 
     async def receive(self) -> ServerEvent | None:
         if not self.is_opened:

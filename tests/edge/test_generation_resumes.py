@@ -19,7 +19,14 @@ from outrider_common.errors import (
     OutriderError,
     UnavailableError,
 )
-from outrider_common.messages import Commit, FinishReason, GoAway, OpenSession, ServerEvent
+from outrider_common.messages import (
+    Commit,
+    FinishReason,
+    GoAway,
+    OpenSession,
+    Pong,
+    ServerEvent,
+)
 from outrider_common.records import TokenRecord
 from outrider_edge.proposer import Draft, Proposer
 from outrider_edge.resuming import Patience
@@ -248,3 +255,73 @@ def test_the_answer_does_not_depend_on_breaks(
 
     with ThreadPoolExecutor(1) as executor:
         asyncio.run(both())
+
+
+# A verifier that says nothing.
+
+
+class Frozen(FakeSession):
+    """Says nothing after its first commits, and answers pings or does not."""
+
+    def __init__(
+        self, message: OpenSession, answer: Sequence[int], pause: asyncio.Event, is_there: bool
+    ) -> None:
+        super().__init__(message, answer, pause)
+        self.answers: asyncio.Queue[Pong] = asyncio.Queue()
+        self.is_there = is_there
+        self.num_events = 0
+
+    async def ping(self) -> None:
+        await super().ping()
+        if self.is_there:
+            self.answers.put_nowait(Pong())
+
+    async def receive(self) -> ServerEvent | None:
+        self.num_events += 1
+        if self.num_events == 1:
+            return replace(await super().receive(), answers_pings=True)  # type: ignore[type-var]
+        is_over = self.num_pings >= 3
+        return await super().receive() if self.num_events < 4 or is_over else await self.mute()
+
+    async def mute(self) -> ServerEvent:
+        return await self.answers.get()
+
+
+def a_freezing_link(is_there: bool) -> FakeLink:
+    """Its first session freezes."""
+    left = [is_there]
+
+    def make(message: OpenSession, text: Sequence[int], pause: asyncio.Event) -> FakeSession:
+        if left:
+            return Frozen(message, text, pause, left.pop())
+        return FakeSession(message, text, pause)
+
+    return FakeLink(ANSWER, make)
+
+
+async def test_a_silent_verifier_is_left_and_its_connection_given_up(
+    executor: ThreadPoolExecutor,
+) -> None:
+    link = a_freezing_link(is_there=False)
+    patience = Patience(heartbeat_s=0.1)
+    assert (await generate(executor, link, Silent(), patience=patience)).text == TEXT
+    assert [session.is_given_up for session in link.sessions] == [True, False]
+    assert link.sessions[0].num_pings == 1
+
+
+async def test_a_verifier_that_answers_when_asked_is_waited_for(
+    executor: ThreadPoolExecutor,
+) -> None:
+    link = a_freezing_link(is_there=True)
+    patience = Patience(heartbeat_s=0.2)
+    assert (await generate(executor, link, Silent(), patience=patience)).text == TEXT
+    assert len(link.sessions) == 1
+    assert link.sessions[0].num_pings == 3
+
+
+async def test_without_a_heartbeat_nobody_is_asked(executor: ThreadPoolExecutor) -> None:
+    link = a_freezing_link(is_there=False)
+    answering = generate(executor, link, Silent(), patience=Patience(heartbeat_s=0))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(answering, 0.5)
+    assert link.sessions[0].num_pings == 0

@@ -16,11 +16,12 @@ from outrider_common.errors import (
     REASON_METADATA_KEY,
     RETRY_METADATA_KEY,
     CapacityError,
+    DrainingError,
     InvalidPromptError,
     OutriderError,
     UnavailableError,
 )
-from outrider_common.messages import Commit, Opened, OpenSession
+from outrider_common.messages import Commit, Opened, OpenSession, Pong
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import AtNode, AtPosition, DraftNode
 from outrider_edge.grpc_link import FRAMING_BYTES_PER_MESSAGE, GrpcLink
@@ -154,3 +155,78 @@ async def test_a_server_that_is_no_verifier_is_named(server: Any) -> None:
         with pytest.raises(UnavailableError, match=str(port)):
             await link.model_info()
     await running.stop(None)
+
+
+async def test_an_error_that_comes_as_a_message_is_that_error(server: Any) -> None:
+    servicer, address, _ = server
+    has_closed = asyncio.Event()
+
+    async def script(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
+        await an_opened(requests, context)
+        failure = pb.Failure(reason="DRAINING", message="It ends.", retry_after_ms=1500)
+        await context.write(pb.SessionResponse(failure=failure))
+        async for _ in requests:
+            pass
+        has_closed.set()
+
+    servicer.script = script
+    async with GrpcLink(address) as link:
+        session = await link.open(OPEN, 4096)
+        assert isinstance(await session.receive(), Opened)
+        with pytest.raises(DrainingError, match=r"It ends\.") as caught:
+            await session.receive()
+        assert caught.value.retry_after_s == 1.5
+        await asyncio.wait_for(has_closed.wait(), 10)  # the edge has closed its side
+
+
+async def test_pings_travel_and_are_answered(server: Any) -> None:
+    servicer, address, _ = server
+
+    async def script(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
+        await an_opened(requests, context)
+        assert (await anext(requests)).WhichOneof("message") == "ping"
+        await context.write(pb.SessionResponse(pong=pb.Pong()))
+
+    servicer.script = script
+    async with GrpcLink(address) as link:
+        session = await link.open(OPEN, 4096)
+        assert isinstance(await session.receive(), Opened)
+        await session.ping()
+        assert await session.receive() == Pong()
+
+
+async def test_after_a_silent_session_others_go_over_a_new_connection(server: Any) -> None:
+    servicer, address, _ = server
+    peers: list[str] = []
+
+    async def script(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
+        peers.append(context.peer())
+        await an_opened(requests, context)
+        await asyncio.sleep(3600)
+
+    servicer.script = script
+    async with GrpcLink(address) as link:
+        sessions = [await link.open(OPEN, 4096) for _ in range(3)]
+        for session in sessions:
+            assert isinstance(await session.receive(), Opened)
+        for session in sessions[:2]:
+            session.give_up()  # one connection was silent, not two
+        later = [await link.open(OPEN, 4096) for _ in range(2)]
+        for session in later:
+            assert isinstance(await session.receive(), Opened)
+        assert len(set(peers[:3])) == len(set(peers[3:])) == 1
+        assert peers[0] != peers[3]
+        for session in (*sessions, *later):
+            session.close()
+
+
+async def test_a_verifier_that_takes_a_connection_and_nothing_else_is_not_waited_for() -> None:
+    held: list[asyncio.StreamWriter] = []
+    mute = await asyncio.start_server(lambda _reader, writer: held.append(writer), "127.0.0.1", 0)
+    port = mute.sockets[0].getsockname()[1]
+    async with GrpcLink(f"127.0.0.1:{port}", connect_timeout_s=0.2) as link:
+        with pytest.raises(UnavailableError, match=r"took no session within 0\.2 s"):
+            await link.open(OPEN, 4096)
+    for writer in held:
+        writer.close()
+    mute.close()

@@ -38,7 +38,7 @@ class GetModelInfoRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class GetModelInfoResponse(_message.Message):
-    __slots__ = ("model", "protocol_version", "vocab_size", "max_positions", "tokenizer_fingerprint", "eos_token_ids", "acceptance_modes", "limits", "software_version")
+    __slots__ = ("model", "protocol_version", "vocab_size", "max_positions", "tokenizer_fingerprint", "eos_token_ids", "acceptance_modes", "limits", "software_version", "occupancy")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     VOCAB_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class GetModelInfoResponse(_message.Message):
     ACCEPTANCE_MODES_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    OCCUPANCY_FIELD_NUMBER: _ClassVar[int]
     model: str
     protocol_version: int
     vocab_size: int
@@ -57,7 +58,8 @@ class GetModelInfoResponse(_message.Message):
     acceptance_modes: _containers.RepeatedScalarFieldContainer[AcceptanceMode]
     limits: Limits
     software_version: str
-    def __init__(self, model: _Optional[str] = ..., protocol_version: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_positions: _Optional[int] = ..., tokenizer_fingerprint: _Optional[str] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., acceptance_modes: _Optional[_Iterable[_Union[AcceptanceMode, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., software_version: _Optional[str] = ...) -> None: ...
+    occupancy: Occupancy
+    def __init__(self, model: _Optional[str] = ..., protocol_version: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_positions: _Optional[int] = ..., tokenizer_fingerprint: _Optional[str] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., acceptance_modes: _Optional[_Iterable[_Union[AcceptanceMode, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., software_version: _Optional[str] = ..., occupancy: _Optional[_Union[Occupancy, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_message_bytes", "max_outstanding_nodes", "committed_id_window", "max_sessions")
@@ -92,16 +94,18 @@ class SamplingParams(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class SessionRequest(_message.Message):
-    __slots__ = ("open", "prefix_part", "extend", "cancel")
+    __slots__ = ("open", "prefix_part", "extend", "cancel", "ping")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     PREFIX_PART_FIELD_NUMBER: _ClassVar[int]
     EXTEND_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
     open: Open
     prefix_part: PrefixPart
     extend: Extend
     cancel: Cancel
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., prefix_part: _Optional[_Union[PrefixPart, _Mapping]] = ..., extend: _Optional[_Union[Extend, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
+    ping: Ping
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., prefix_part: _Optional[_Union[PrefixPart, _Mapping]] = ..., extend: _Optional[_Union[Extend, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("protocol_version", "model", "tokenizer_fingerprint", "sampling", "acceptance_mode", "num_prompt_tokens", "max_tokens", "stop_token_ids", "ignore_eos", "prefix_length", "prefix", "typical", "relaxed", "num_runner_ups", "own_guesses", "waits_for_drafts")
@@ -189,25 +193,49 @@ class Cancel(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Ping(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class SessionResponse(_message.Message):
-    __slots__ = ("opened", "commit", "go_away")
+    __slots__ = ("opened", "commit", "go_away", "pong", "failure")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     GO_AWAY_FIELD_NUMBER: _ClassVar[int]
+    PONG_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     commit: Commit
     go_away: GoAway
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ...) -> None: ...
+    pong: Pong
+    failure: Failure
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class Pong(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("reason", "message", "retry_after_ms")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    message: str
+    retry_after_ms: int
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_id", "limits", "acceptance_mode")
+    __slots__ = ("session_id", "limits", "acceptance_mode", "answers_pings")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     ACCEPTANCE_MODE_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_PINGS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     limits: Limits
     acceptance_mode: AcceptanceMode
-    def __init__(self, session_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ...) -> None: ...
+    answers_pings: bool
+    def __init__(self, session_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ..., answers_pings: _Optional[bool] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("start", "tokens", "num_accepted", "is_correction", "finish_reason", "queue_us", "pass_us", "num_rows", "credit", "price_permille", "runner_ups", "num_guessed")
@@ -244,3 +272,11 @@ class GoAway(_message.Message):
     reason: str
     deadline_ms: int
     def __init__(self, reason: _Optional[str] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+
+class Occupancy(_message.Message):
+    __slots__ = ("num_running", "num_waiting")
+    NUM_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    NUM_WAITING_FIELD_NUMBER: _ClassVar[int]
+    num_running: int
+    num_waiting: int
+    def __init__(self, num_running: _Optional[int] = ..., num_waiting: _Optional[int] = ...) -> None: ...

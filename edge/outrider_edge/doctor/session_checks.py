@@ -78,6 +78,9 @@ class _ListeningSession:
     async def cancel(self) -> None:
         await self.session.cancel()
 
+    async def ping(self) -> None:
+        await self.session.ping()
+
     async def receive(self) -> ServerEvent | None:
         event = await self.session.receive()
         if isinstance(event, Commit):
@@ -86,6 +89,9 @@ class _ListeningSession:
 
     def close(self) -> None:
         self.session.close()
+
+    def give_up(self) -> None:
+        self.session.give_up()
 
 
 @dataclass(frozen=True, slots=True)
