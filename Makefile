@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test programs check bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
+.PHONY: help setup demo test programs check fuzz fuzz-guided bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,12 +40,19 @@ check: setup ## Format, lint, types, import rules, wire: nothing is changed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	MYPYPATH=tests/benchmarks:tests/edge $(BIN)/mypy tests/benchmarks
+	MYPYPATH=tests/fuzz:tests/cloud:tests/edge $(BIN)/mypy tests/fuzz --exclude guided
 	$(BIN)/mypy tools
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/buf breaking proto --against $(PROTO_BASELINE)
 	$(BIN)/python tools/generate_proto.py --check
 	$(BIN)/python tools/generate_configuration.py --check
+
+fuzz: setup ## Send 100,000 bad messages to each surface, and look at every answer (half an hour)
+	PYTHONPATH=tests/cloud:tests/edge $(BIN)/python tests/fuzz/fuzz.py $(FUZZ)
+
+fuzz-guided: setup ## Fuzz what reads messages, guided by coverage (SURFACE=edge, verifier or program; needs atheris)
+	PYTHONPATH=tests/cloud:tests/edge:tests/fuzz $(BIN)/python tests/fuzz/guided.py $(or $(SURFACE),edge) -max_total_time=300
 
 bench: setup ## Measure the verifier's engine and write docs/benchmarks.md (a quarter of an hour)
 	@mkdir -p build

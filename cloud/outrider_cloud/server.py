@@ -20,13 +20,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tokenizers import Tokenizer
 
-from outrider.v1 import verifier_pb2 as pb
-from outrider.v1.verifier_pb2_grpc import add_VerifierServiceServicer_to_server
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.compiled_linear import FewRowsKernel
 from outrider_cloud.drain import Drain
 from outrider_cloud.engine import Engine
 from outrider_cloud.engine_stats import EngineStats
+from outrider_cloud.handlers import SERVICE_NAME, add_to_server
 from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
 from outrider_cloud.service import VerifierServicer
@@ -48,9 +47,6 @@ from outrider_models.bundle import tokenizer_fingerprint
 from outrider_models.store import ModelStore
 
 _logger = logging.getLogger(__name__)
-
-SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["VerifierService"].full_name
-"""What health checks ask for."""
 
 SYNTHETIC_PAGE_TOKENS: Final = 16
 """Tokens of a page of a synthetic target."""
@@ -172,8 +168,7 @@ async def running_server(
     """
     server = grpc.aio.server(options=_server_options(engine.info.limits.max_message_bytes))
     drain = drain or Drain()
-    servicer = VerifierServicer(engine, drain)
-    add_VerifierServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    add_to_server(VerifierServicer(engine, drain), server)
     status = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     bound_port = _bind(server, host, port)

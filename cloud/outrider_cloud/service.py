@@ -13,10 +13,10 @@ from typing import Any, Final
 import grpc
 
 from outrider.v1 import verifier_pb2 as pb
-from outrider.v1.verifier_pb2_grpc import VerifierServiceServicer
 from outrider_cloud.admission import check_model_name, refuse_unknown_tokens
 from outrider_cloud.drain import Drain
 from outrider_cloud.engine import Engine, EngineEvent, EngineSession, Sink
+from outrider_cloud.handlers import Unreadable, all_readable, readable
 from outrider_cloud.session_mail import SessionMail
 from outrider_common import log
 from outrider_common.errors import (
@@ -45,7 +45,7 @@ LINGER_S: Final = 5.0
 first. A write that meets the end of a stream makes gRPC drop what the edge has not read yet."""
 
 
-class VerifierServicer(VerifierServiceServicer):
+class VerifierServicer:
     """`outrider.v1.VerifierService` over an engine.
 
     Args:
@@ -58,11 +58,11 @@ class VerifierServicer(VerifierServiceServicer):
         self._drain = drain or Drain()
 
     async def GetModelInfo(  # noqa: N802  (the name on the wire)
-        self, request: pb.GetModelInfoRequest, context: Context
+        self, request: pb.GetModelInfoRequest | Unreadable, context: Context
     ) -> pb.GetModelInfoResponse:
         """What a client needs to know of the model before it opens a session."""
         try:
-            check_model_name(request.model, self._engine.info)
+            check_model_name(readable(request).model, self._engine.info)
         except OutriderError as error:
             await _abort(context, error)
         return encode_model_info(replace(self._engine.info, occupancy=self._engine.occupancy))
@@ -70,7 +70,7 @@ class VerifierServicer(VerifierServiceServicer):
     async def Session(self, requests: Requests, context: Context) -> None:  # noqa: N802
         """One generation."""
         try:
-            await self._serve(requests, context)
+            await self._serve(all_readable(requests), context)
         except OutriderError as error:
             await _abort(context, error)
 
@@ -187,6 +187,8 @@ async def _abort(context: Context, error: OutriderError) -> None:
     log.event(
         _logger, "request_refused", level=logging.WARNING, reason=error.reason, why=str(error)
     )
+    if context.done():
+        return  # nobody is there to be told
     await context.abort(
         grpc.StatusCode[error.status], str(error), trailing_metadata=tuple(_metadata(error))
     )

@@ -11,6 +11,7 @@ from outrider_bench.formulas import Formulas, Pace
 from outrider_bench.lineup import BASELINE, PLANS
 from outrider_bench.results import BenchResults, Cell
 from outrider_charts.line_chart import LineChart, Point, Series
+from outrider_common.synthetic import SyntheticSpec
 
 FIRST_CHOICE: Final = "auto"
 """The policy to look at."""
@@ -48,7 +49,12 @@ class Panel(NamedTuple):
         width = None if self.bandwidth_mbps is None else f"{self.bandwidth_mbps:g} Mbit/s"
         many = None if self.sessions in (None, 1) else f"{self.sessions} sessions"
         rtt = None if self.rtt_ms is None else f"round trip {self.rtt_ms:g} ms"
-        return ", ".join(part for part in (self.pair, heat, width, many, rtt) if part)
+        return ", ".join(part for part in (_shown(self.pair), heat, width, many, rtt) if part)
+
+
+def _shown(pair: str) -> str:
+    """What a pair is called in headings: a synthetic target's whole text is long."""
+    return SyntheticSpec.parse(pair).summary if SyntheticSpec.is_meant_by(pair) else pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,12 @@ class SyntheticSpec:
         )
         return f"{NAME}:{','.join(fields)}"
 
+    @property
+    def summary(self) -> str:
+        """What matters in a comparison, for somebody who reads it."""
+        cost = f"{_duration(self.c0_s)} + {_duration(self.c1_s)} a row"
+        return f"{NAME} (acceptance {self.acceptance:g}, {cost})"
+
     @staticmethod
     def is_meant_by(text: str) -> bool:
         """Whether a model's name is that of a synthetic target, though perhaps a wrong one."""

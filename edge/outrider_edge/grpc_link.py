@@ -16,6 +16,7 @@ from outrider_common.errors import (
     REASON_METADATA_KEY,
     RETRY_METADATA_KEY,
     OutriderError,
+    ProtocolViolationError,
     UnavailableError,
     error_from_wire,
 )
@@ -175,6 +176,11 @@ class GrpcSession:
                 raise _said_by_verifier(error) or self._lost(error) from error
             if response is grpc.aio.EOF:  # type: ignore[attr-defined]
                 return None
+            if response is None:  # gRPC's word for bytes that are no message
+                raise ProtocolViolationError(
+                    f"The verifier at {self._address} sent a message that cannot be read; install "
+                    "the same release of outrider on both sides."
+                )
             self._bytes_down += response.ByteSize() + FRAMING_BYTES_PER_MESSAGE
             event = self._decoder.decode(response)
             if isinstance(event, Failure):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from outrider_common.errors import ProtocolViolationError
 from outrider_common.messages import Commit
 from outrider_common.records import TokenOrigin, TokenRecord
 from outrider_common.tree import Committed, DraftNode, SpeculationTree, TreeNode
@@ -232,8 +233,10 @@ class EdgeSession:
         """Make tokens final; one record for each that is new, without its text.
 
         Raises:
-            ProtocolViolationError: the commit does not follow from the text so far.
+            ProtocolViolationError: the commit does not follow from the text so far, or goes beyond
+                its end.
         """
+        self._refuse_beyond_end(commit)
         now = self._clock()
         committed, fates = self._guesses.commit(commit.start, commit.tokens)
         self._learn(fates)
@@ -249,6 +252,14 @@ class EdgeSession:
         if not self._rests:
             self._send_worthy(self._bar)
         return records
+
+    def _refuse_beyond_end(self, commit: Commit) -> None:
+        end = commit.start + len(commit.tokens)
+        if end > self._max_length:
+            raise ProtocolViolationError(
+                f"The verifier committed {end} tokens, prompt included, but {self._max_length} are "
+                "the most that were asked for; install the same release of outrider on both sides."
+            )
 
     # --- inside: what is worth drafting ---------------------------------------------------------
 

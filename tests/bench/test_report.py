@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from outrider_bench.cli import bench
 from outrider_bench.formulas import Formulas
-from outrider_bench.report_charts import Panels, speedup_chart
+from outrider_bench.report_charts import Panel, Panels, speedup_chart
 from outrider_bench.report_page import Report
 from outrider_bench.results import BenchResults
 from outrider_common.errors import OutriderError
@@ -25,6 +25,7 @@ from outrider_common.generation_trace import (
     PassTrace,
     SentMessage,
 )
+from outrider_common.synthetic import SyntheticSpec
 
 TRACE = GenerationTrace(
     target="smollm2-135m",
@@ -269,3 +270,9 @@ def test_a_directory_that_cannot_be_made_is_refused_in_a_sentence(
     assert status == 2
     assert "The report cannot be written to" in said
     assert "--out" in said
+
+
+def test_a_heading_names_a_synthetic_target_by_what_matters() -> None:
+    spec = SyntheticSpec(acceptance=0.7, c0_s=0.055, c1_s=0.0003, seed=5)
+    panel = Panel(str(spec), 0.0, None, 1, None)
+    assert str(panel) == "synthetic (acceptance 0.7, 55ms + 0.3ms a row), greedy"

@@ -16,8 +16,9 @@ from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_cloud import service
 from outrider_cloud.batching_engine import BatchingEngine
+from outrider_cloud.handlers import SERVICE_NAME
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler
-from outrider_cloud.server import SERVICE_NAME, leave_to_stay, running_server
+from outrider_cloud.server import leave_to_stay, running_server
 from outrider_cloud.session_mail import SessionMail
 from outrider_common.acceptance import AcceptanceMode
 from outrider_common.errors import (
@@ -149,6 +150,26 @@ async def assert_still_serves(stub: Any) -> None:
 
 async def test_a_session_is_the_targets_own_text(stub: Any) -> None:
     await assert_still_serves(stub)
+
+
+@pytest.mark.parametrize("method", ["Session", "GetModelInfo"])
+async def test_bytes_that_are_no_message_are_refused_in_a_sentence(
+    channel: grpc.aio.Channel, stub: Any, method: str
+) -> None:
+    calls = channel.stream_stream if method == "Session" else channel.stream_unary
+    call = calls(f"/{SERVICE_NAME}/{method}", request_serializer=lambda data: data)(
+        one_after_the_other([b"\xff\xff"])
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await (call.read() if method == "Session" else call)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "A message of 2 bytes cannot be read as a" in (caught.value.details() or "")
+    await assert_still_serves(stub)
+
+
+async def one_after_the_other(messages: list[bytes]) -> AsyncIterator[bytes]:
+    for message in messages:
+        yield message
 
 
 async def test_the_model_info_says_what_a_client_needs(stub: Any) -> None:

@@ -19,6 +19,7 @@ from outrider_common.errors import (
     DrainingError,
     InvalidPromptError,
     OutriderError,
+    ProtocolViolationError,
     UnavailableError,
 )
 from outrider_common.messages import Commit, Opened, OpenSession, Pong
@@ -61,6 +62,22 @@ async def server() -> AsyncIterator[tuple[Scripted, str, grpc.aio.Server]]:
 async def an_opened(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
     await anext(requests)
     await context.write(pb.SessionResponse(opened=pb.Opened(session_id="s")))
+
+
+async def test_bytes_that_are_no_message_are_named_as_such() -> None:
+    async def session(requests: AsyncIterator[Any], context: Any) -> None:
+        await anext(requests)
+        await context.write(b"\xff\xff")
+
+    running = grpc.aio.server()
+    handler = grpc.stream_stream_rpc_method_handler(session)
+    running.add_registered_method_handlers("outrider.v1.VerifierService", {"Session": handler})
+    port = running.add_insecure_port("127.0.0.1:0")
+    await running.start()
+    async with GrpcLink(f"127.0.0.1:{port}") as link:
+        with pytest.raises(ProtocolViolationError, match="cannot be read"):
+            await (await link.open(OPEN, 4096)).receive()
+    await running.stop(None)
 
 
 async def test_messages_and_their_bytes_go_both_ways(server: Any) -> None:

@@ -226,6 +226,13 @@ def test_what_the_verifier_guessed_stands_between_drafts_and_its_choice() -> Non
     assert [record.origin for record in last] == [guessed]
 
 
+def test_a_verifier_that_commits_more_than_was_asked_for_is_refused() -> None:
+    session = a_session(max_length=4)
+    session.receive(Commit(2, (7,), 0))
+    with pytest.raises(ProtocolViolationError, match="committed 5 tokens, prompt included, but 4"):
+        session.receive(Commit(3, (8, 9), 0))
+
+
 def test_a_commit_that_contradicts_the_text_is_refused() -> None:
     session = a_session()
     with pytest.raises(ProtocolViolationError):

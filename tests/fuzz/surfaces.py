@@ -1,0 +1,21 @@
+"""All surfaces, by name."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+from answer_surface import answer_surface
+from bundle_surface import bundle_surface
+from fuzzing import Surface
+from http_surface import http_surface
+from settings_surface import settings_surface
+from verifier_surface import verifier_surface
+
+SURFACES: Final[Mapping[str, Callable[[], AbstractAsyncContextManager[Surface]]]] = {
+    "verifier": verifier_surface,
+    "answer": answer_surface,
+    "http": http_surface,
+    "bundle": bundle_surface,
+    "settings": settings_surface,
+}
+"""What an edge sends, what a verifier answers, what programs on the device ask, and files."""
