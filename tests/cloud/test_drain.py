@@ -15,7 +15,8 @@ from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.drain import Drain
-from outrider_cloud.server import SERVICE_NAME, running_server
+from outrider_cloud.handlers import SERVICE_NAME
+from outrider_cloud.server import running_server
 from outrider_common.errors import RETRY_METADATA_KEY
 from outrider_common.messages import Limits
 

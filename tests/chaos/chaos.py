@@ -1,0 +1,119 @@
+"""Random fault histories: `make chaos`. Exits with 1 where a promise was broken."""
+
+import argparse
+import asyncio
+import logging
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from arena import Arena, an_arena, reference
+from histories import Operation, violations
+from strikes import Strike, some_strikes
+
+from outrider_common.sampling import SamplingParams
+from outrider_edge.generation import GenerationRequest
+
+NUM_VERIFIERS = 1
+STRIKES_WITHIN_S = 0.6
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One history.
+
+    Attributes:
+        seed: from which all of it follows, but for the machine's own timing.
+        strikes: what went wrong.
+        operations: what clients saw.
+        complaints: the promises that were broken.
+        num_resumes: how often answers went on in another session.
+    """
+
+    seed: int
+    strikes: list[Strike]
+    operations: list[Operation] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    num_resumes: int = 0
+
+
+async def play(seed: int) -> Outcome:
+    """One history: several requests, and what goes wrong meanwhile."""
+    coins = random.Random(seed)
+    outcome = Outcome(seed, some_strikes(coins, NUM_VERIFIERS, STRIKES_WITHIN_S))
+    before = set(asyncio.all_tasks())
+    async with an_arena(NUM_VERIFIERS, seed) as arena:
+        striking = asyncio.create_task(_strike(arena, outcome.strikes), name="strikes")
+        asking = [
+            _ask(arena, outcome, coins.randrange(2**32)) for _ in range(coins.choice((1, 3, 6)))
+        ]
+        await asyncio.gather(*asking)
+        await striking
+        outcome.complaints += await arena.leftovers()
+    for operation in outcome.operations:
+        outcome.complaints += violations(operation, may_fail=False)
+    left = [task.get_name() for task in set(asyncio.all_tasks()) - before]
+    if left:
+        outcome.complaints.append(f"tasks are left: {', '.join(left)}")
+    return outcome
+
+
+async def _strike(arena: Arena, strikes: list[Strike]) -> None:
+    """What befalls one verifier comes one after the other."""
+    began = time.monotonic()
+    for strike in strikes:
+        await asyncio.sleep(strike.at_s - (time.monotonic() - began))
+        await arena.strike(strike)
+
+
+async def _ask(arena: Arena, outcome: Outcome, seed: int) -> None:
+    coins = random.Random(seed)
+    await asyncio.sleep(coins.choice((0, 0, 0.1, 0.3)))
+    prompt = tuple(coins.randrange(10) for _ in range(coins.choice((1, 5, 40))))
+    sampling = SamplingParams(temperature=coins.choice((0.0, 1.0)), seed=seed)
+    max_tokens = coins.choice((1, 20, 80, 150))
+    operation = Operation(prompt, reference(prompt, max_tokens, sampling))
+    outcome.operations.append(operation)
+    request = GenerationRequest(prompt, max_tokens, sampling, ignore_eos=True)
+    try:
+        result = await arena.edge.generate(
+            request, lambda record: operation.delivered.append((record.position, record.token))
+        )
+    except Exception as error:  # that is for the validator
+        operation.error = error
+    else:
+        operation.result = result.tokens
+        outcome.num_resumes += result.stats.num_resumes
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--histories", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the first")
+    chosen = parser.parse_args()
+    logging.disable()
+    sys.exit(asyncio.run(_play_all(range(chosen.seed, chosen.seed + chosen.histories))))
+
+
+async def _play_all(seeds: range) -> int:
+    counts: Counter[str] = Counter()
+    for seed in seeds:
+        outcome = await play(seed)
+        counts["histories"] += 1
+        counts["broken promises"] += bool(outcome.complaints)
+        counts["answers"] += len(outcome.operations)
+        counts["tokens"] += sum(len(one.delivered) for one in outcome.operations)
+        counts["strikes"] += len(outcome.strikes)
+        counts["resumed sessions"] += outcome.num_resumes
+        for complaint in outcome.complaints:
+            print(f"\rseed {seed}: {complaint}\n  {[s.kind.value for s in outcome.strikes]}")
+        print(f"\r{counts['histories']} histories ...", end="", file=sys.stderr, flush=True)
+    print("\r" + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    return 1 if counts["broken promises"] else 0
+
+
+if __name__ == "__main__":
+    main()
