@@ -62,6 +62,7 @@ class VerifierServicer:
     ) -> pb.GetModelInfoResponse:
         """What a client needs to know of the model before it opens a session."""
         try:
+            self._drain.refuse_if_begun()
             check_model_name(readable(request).model, self._engine.info)
         except OutriderError as error:
             await _abort(context, error)

@@ -265,9 +265,15 @@ class EdgeSettings(Section):
 
     verifier: str = Field(
         default=f"127.0.0.1:{_DEFAULT_PORT}",
-        pattern=r"^\S+:\d{1,5}$",
-        description="Where the verifier listens.",
-        json_schema_extra={ALLOWED: "an address of the form host:port"},
+        pattern=r"^\S+:\d{1,5}(\s*,\s*\S+:\d{1,5})*$",
+        description=(
+            "Where the verifier listens. Of several, with commas between them, each session takes "
+            "the best, and goes on at another when that one fails; dns:///name:port is every "
+            "address of the name."
+        ),
+        json_schema_extra={
+            ALLOWED: "an address of the form host:port or dns:///name:port, or several with commas"
+        },
     )
     bundle: str = Field(
         default=DEFAULT_BUNDLE,

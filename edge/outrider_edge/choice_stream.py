@@ -5,10 +5,10 @@ Knows nothing of HTTP. Leaving the stream ends what still runs, on the verifier,
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from outrider_common.errors import CapacityError
 from outrider_common.messages import ModelInfo
@@ -32,6 +32,19 @@ class ServingRuntime(Protocol):
     @property
     def info(self) -> ModelInfo:
         """What the verifier said of its model."""
+        ...
+
+    @property
+    def infos(self) -> Mapping[str, ModelInfo]:
+        """What is known of each model that is there, by name."""
+        ...
+
+    def at(self, model: str) -> "ServingRuntime":
+        """The same with another of these models."""
+        ...
+
+    def verifiers(self) -> list[dict[str, Any]]:
+        """How each verifier is."""
         ...
 
     @property

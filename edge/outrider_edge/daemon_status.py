@@ -25,6 +25,7 @@ def status_document(serving: Serving) -> Json:
         "up_since": identity.up_since,
         "model": info.model if info else None,
         "verifier": identity.settings.verifier,
+        "verifiers": runtime.verifiers() if runtime else [],
         "verifier_version": info.software_version if info else None,
         "bundle": identity.bundle,
         "proposers": list(identity.settings.proposers),

@@ -122,6 +122,14 @@ class Estimators:
         self._num_fates = 0.0  # faded
         self._num_committed = 0.0  # of those
 
+    def of_another_verifier(self) -> "Estimators":
+        """Fresh ones, which share what is learnt of the drafter's pace and hopes."""
+        other = Estimators()
+        other._draft = self._draft
+        other._leaf_share = self._leaf_share
+        other._hope = self._hope
+        return other
+
     def estimates(self) -> Estimates:
         """What is known now."""
         return Estimates(

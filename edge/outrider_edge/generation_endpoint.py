@@ -113,7 +113,8 @@ class GenerationEndpoint:
     async def _answer(self, exchange: Exchange, body: bytes, began: float) -> None:
         request = self.parse(parse_json(body), self.serving.sampling, _fresh_seed)
         runtime = self.serving.require_runtime()
-        request.check_model(runtime.info.model)
+        request.check_model(runtime.infos)
+        runtime = runtime.at(request.model)
         with self.serving.room(request.num_answers):
             # Long texts take their time, and other streams shall not wait for them.
             generations = await asyncio.to_thread(

@@ -73,19 +73,25 @@ class GrpcLink:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._channel.close()
+        await self.close()
 
     @property
     def has_alternative(self) -> bool:
         """There is one verifier only."""
         return False
 
-    async def model_info(self) -> ModelInfo:
+    async def close(self) -> None:
+        """Close the channel; sessions that are not over break."""
+        await self._channel.close()
+
+    async def model_info(self, timeout_s: float | None = None) -> ModelInfo:
         """The target and the limits; see `VerifierLink.model_info`."""
         number = self._channel.number
         try:
             response = await self._channel.call(
-                "GetModelInfo", pb.GetModelInfoRequest(), timeout=self._connect_timeout_s
+                "GetModelInfo",
+                pb.GetModelInfoRequest(),
+                timeout=timeout_s or self._connect_timeout_s,
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -69,20 +69,21 @@ class _Pages:
         self._created = int(time.time())
 
     async def models(self, _request: Request) -> Response:
-        """The target that is there."""
-        return JSONResponse({"object": "list", "data": [self._card()]})
+        """The targets that are there."""
+        return JSONResponse({"object": "list", "data": list(self._cards().values())})
 
     async def model(self, request: Request) -> Response:
-        """The target, asked for by its name."""
-        name, card = request.path_params["model"], self._card()
-        if name != card["id"]:
+        """A target, asked for by its name."""
+        name, cards = request.path_params["model"], self._cards()
+        if name not in cards:
             raise UnknownModelError(
                 f"There is no model {shown(name)} here; /v1/models says which there are."
             )
-        return JSONResponse(card)
+        return JSONResponse(cards[name])
 
-    def _card(self) -> Json:
-        return model_card(self._serving.require_runtime().info, self._created)
+    def _cards(self) -> dict[str, Json]:
+        infos = self._serving.require_runtime().infos
+        return {name: model_card(info, self._created) for name, info in infos.items()}
 
     async def health(self, _request: Request) -> Response:
         """The daemon runs, whatever the verifier does."""

@@ -67,8 +67,11 @@ class VerifierLink(Protocol):
         """Whether another verifier than the one that failed, or asked to leave, takes sessions."""
         ...
 
-    async def model_info(self) -> ModelInfo:
-        """The target and the limits.
+    async def model_info(self, timeout_s: float | None = None) -> ModelInfo:
+        """The target, the limits, and how busy the verifier is.
+
+        Args:
+            timeout_s: how long it may take to answer; None: as long as the link allows.
 
         Raises:
             OutriderError: the verifier is not there or does not answer.

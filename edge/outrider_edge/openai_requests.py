@@ -4,7 +4,7 @@ A parameter that would change the answer and is not offered is refused by name; 
 in silence. Knows nothing of HTTP, of runtimes or of time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, NoReturn
 
@@ -125,16 +125,16 @@ class ApiRequest:
         """How many generations this makes."""
         return len(self.prompts) * self.num_choices
 
-    def check_model(self, offered: str) -> None:
-        """Refuse another model than the one that is there.
+    def check_model(self, offered: Collection[str]) -> None:
+        """Refuse another model than those that are there.
 
         Raises:
-            UnknownModelError: naming both.
+            UnknownModelError: naming all.
         """
-        if self.model != offered:
+        if self.model not in offered:
             raise UnknownModelError(
-                f"There is no model {shown(self.model)} here; use {shown(offered)}, as /v1/models "
-                "says."
+                f"There is no model {shown(self.model)} here; use "
+                f"{' or '.join(map(shown, offered))}, as /v1/models says."
             )
 
     def generations(self, tokenizer: EdgeTokenizer, info: ModelInfo) -> list[GenerationRequest]:

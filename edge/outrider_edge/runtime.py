@@ -4,12 +4,12 @@ The one place that knows every class of the edge.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from outrider_common.config import EdgeSettings, ProposerName
-from outrider_common.errors import MismatchError
 from outrider_common.generation_trace import GenerationTrace
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
 from outrider_edge.answer import OnToken
@@ -32,12 +32,14 @@ from outrider_edge.retrieval import RetrievalFactory
 from outrider_edge.simple_proposers import GarbageFactory, NoneFactory
 from outrider_edge.tokenizer import EdgeTokenizer
 from outrider_edge.tracing import TraceRecorder
+from outrider_edge.verifier_addresses import is_dynamic, resolve, split_addresses
+from outrider_edge.verifier_pool import VerifierPool
 from outrider_models.bundle import Bundle, tokenizer_fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeRuntime:
-    """What generations share: one tokenizer, one drafter, one verifier.
+    """What generations share: one tokenizer, one drafter, the verifiers of one model.
 
     Attributes:
         tokenizer: text in, text out.
@@ -51,6 +53,8 @@ class EdgeRuntime:
         estimators: the pace of link, verifier and drafter; every generation adds to it.
         policy: how sessions draft.
         patience: for how long an answer tries to go on after a break.
+        pool: the verifiers; None: there is only the one behind the link.
+        calibration_of: what guesses are worth with another model; None: there is no other.
     """
 
     tokenizer: EdgeTokenizer
@@ -64,6 +68,28 @@ class EdgeRuntime:
     estimators: Estimators
     policy: DraftingPolicy = AUTO
     patience: Patience = field(default_factory=Patience)
+    pool: VerifierPool | None = None
+    calibration_of: Callable[[str], Calibration] | None = None
+
+    @property
+    def infos(self) -> Mapping[str, ModelInfo]:
+        """What is known of each model that is there, by name."""
+        return (self.pool.infos if self.pool else None) or {self.info.model: self.info}
+
+    def at(self, model: str) -> "EdgeRuntime":
+        """The same with another of the models."""
+        if model == self.info.model or self.pool is None or self.calibration_of is None:
+            return self
+        return replace(
+            self,
+            info=self.infos[model],
+            link=self.pool.serving(model),
+            calibration=self.calibration_of(model),
+        )
+
+    def verifiers(self) -> list[dict[str, Any]]:
+        """How each verifier is."""
+        return self.pool.report() if self.pool else []
 
     async def generate(
         self,
@@ -139,30 +165,48 @@ async def edge_runtime(
     """
     tokenizer = load_tokenizer(bundle)
     fingerprint = tokenizer_fingerprint(tokenizer.vocabulary())
-    async with GrpcLink(settings.verifier, connect_timeout_s=settings.connect_timeout_s) as link:
-        info = await link.model_info()
-        _refuse_strangers(info, fingerprint, settings)
+    async with _verifiers(settings, fingerprint) as pool:
+        info = next(iter(pool.infos.values()))
         policy = POLICIES[settings.policy].with_block(settings.block_nodes)
         names = settings.proposers if policy.drafts else ("none",)
         factory = CombinedFactory([_MAKERS[name](settings, bundle) for name in names])
-        pair = info.model, bundle.path.name
         with (
-            _kept(calibrations, *pair) as calibration,
+            _Calibrations(calibrations, bundle.path.name) as kept,
             ThreadPoolExecutor(settings.concurrent_drafts, "outrider-draft") as executor,
         ):
             yield EdgeRuntime(
                 tokenizer=tokenizer,
                 fingerprint=fingerprint,
                 factory=factory,
-                link=link,
+                link=pool.serving(info.model),
                 info=info,
                 executor=executor,
                 max_depth=settings.max_depth,
-                calibration=calibration,
-                estimators=Estimators(),
+                calibration=kept.of(info.model),
+                estimators=pool.estimators,
                 policy=policy,
                 patience=_patience(settings),
+                pool=pool,
+                calibration_of=kept.of,
             )
+
+
+@contextlib.asynccontextmanager
+async def _verifiers(settings: EdgeSettings, fingerprint: str) -> AsyncIterator[VerifierPool]:
+    """The verifiers that the settings name; at least one is there and fits."""
+    addresses = split_addresses(settings.verifier)
+    pool = VerifierPool(
+        lambda: resolve(addresses),
+        lambda address: GrpcLink(address, connect_timeout_s=settings.connect_timeout_s),
+        lambda info: _unfit(info, fingerprint, settings),
+        is_dynamic=is_dynamic(addresses),
+    )
+    try:
+        await pool.meet()
+        async with pool.kept():
+            yield pool
+    finally:
+        await pool.close()
 
 
 def _patience(settings: EdgeSettings) -> Patience:
@@ -173,15 +217,28 @@ def _patience(settings: EdgeSettings) -> Patience:
     )
 
 
-@contextlib.contextmanager
-def _kept(store: CalibrationStore | None, target: str, bundle: str) -> Iterator[Calibration]:
-    """What was learnt of a pair; kept again in the end, whatever that is."""
-    calibration = store.load(target, bundle) if store else Calibration()
-    try:
-        yield calibration
-    finally:
-        if store:
-            store.save(target, bundle, calibration)
+class _Calibrations:
+    """What was learnt of a bundle with each target; kept again in the end, whatever that is."""
+
+    def __init__(self, store: CalibrationStore | None, bundle: str) -> None:
+        self._store = store
+        self._bundle = bundle
+        self._of: dict[str, Calibration] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for target, calibration in self._of.items():
+            if self._store:
+                self._store.save(target, self._bundle, calibration)
+
+    def of(self, target: str) -> Calibration:
+        """What was learnt with a target."""
+        if target not in self._of:
+            stored = self._store.load(target, self._bundle) if self._store else None
+            self._of[target] = stored or Calibration()
+        return self._of[target]
 
 
 def load_tokenizer(bundle: Bundle) -> EdgeTokenizer:
@@ -215,16 +272,18 @@ _MAKERS: dict[ProposerName, Callable[[EdgeSettings, Bundle], ProposerFactory]] =
 """The registry of proposers: one line each."""
 
 
-def _refuse_strangers(info: ModelInfo, fingerprint: str, settings: EdgeSettings) -> None:
+def _unfit(info: ModelInfo, fingerprint: str, settings: EdgeSettings) -> str | None:
+    """Why a verifier's model is of no use to this edge; None if it is."""
     if info.protocol_version != PROTOCOL_VERSION:
-        raise MismatchError(
+        return (
             f"The verifier at {settings.verifier} speaks protocol version "
             f"{info.protocol_version}, this edge speaks {PROTOCOL_VERSION}; install the same "
             "release of outrider on both sides."
         )
     if info.tokenizer_fingerprint != fingerprint:
-        raise MismatchError(
+        return (
             f"The bundle '{settings.bundle}' has another tokenizer ({fingerprint}) than the "
             f"verifier's model '{info.model}' ({info.tokenizer_fingerprint}); use a bundle made "
             "for that model, see 'outrider models export'."
         )
+    return None

@@ -72,6 +72,7 @@ def _rows_of_state(status: Json) -> list[tuple[str, str | None]]:
         ("daemon", f"{status['address']}, release {status['version']}, process {status['pid']}"),
         ("up since", f"{since:%Y-%m-%d %H:%M:%S}, for {up}"),
         ("verifier", status["verifier"]),
+        *((f"  {one['address']}", _of_verifier(one)) for one in status["verifiers"]),
         ("model", status["model"]),
         ("drafted by", f"{status['bundle']} ({', '.join(status['proposers'])})"),
         ("policy", status["policy"]),
@@ -108,6 +109,17 @@ def _pace(latest: Json) -> str | None:
         if latest[name] is not None
     ]
     return ", ".join(parts) or None
+
+
+def _of_verifier(verifier: Json) -> str:
+    parts = [
+        verifier["state"],
+        verifier["model"],
+        _in_ms(verifier["round_trip_s"]),
+        f"{verifier['num_open']} sessions of ours",
+        verifier["why"],
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _in_ms(seconds: float | None) -> str | None:

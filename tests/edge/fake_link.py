@@ -112,7 +112,7 @@ class FakeLink:
         self.pause = asyncio.Event()
         self.pause.set()
 
-    async def model_info(self) -> ModelInfo:
+    async def model_info(self, timeout_s: float | None = None) -> ModelInfo:
         return an_info()
 
     async def open(self, message: OpenSession, max_message_bytes: int) -> FakeSession:

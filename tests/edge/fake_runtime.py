@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 from fake_link import FakeLink, an_info
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -49,6 +50,17 @@ class FakeRuntime:
 
     def __post_init__(self) -> None:
         self.pause.set()
+
+    @property
+    def infos(self) -> dict[str, ModelInfo]:
+        return {self.info.model: self.info}
+
+    def at(self, model: str) -> "FakeRuntime":
+        assert model == self.info.model
+        return self
+
+    def verifiers(self) -> list[dict[str, Any]]:
+        return []
 
     async def generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
         self.requests.append(request)

@@ -310,9 +310,9 @@ def test_an_empty_prompt_is_refused() -> None:
 
 
 def test_another_model_is_refused() -> None:
-    chat().check_model("fake")
+    chat().check_model(["other", "fake"])
     with pytest.raises(UnknownModelError, match="gpt-4"):
-        chat(model="gpt-4").check_model("fake")
+        chat(model="gpt-4").check_model(["fake"])
 
 
 NAMES = st.sampled_from([*CHAT, *COMPLETION, "n", "seed", "stop", "stream", "stream_options"]) | (

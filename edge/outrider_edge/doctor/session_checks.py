@@ -46,8 +46,8 @@ class _ListeningLink:
     def has_alternative(self) -> bool:
         return self.link.has_alternative
 
-    async def model_info(self) -> ModelInfo:
-        return await self.link.model_info()
+    async def model_info(self, timeout_s: float | None = None) -> ModelInfo:
+        return await self.link.model_info(timeout_s)
 
     async def open(self, message: OpenSession, max_message_bytes: int) -> SessionLink:
         return _ListeningSession(await self.link.open(message, max_message_bytes), self.commits)

@@ -5,6 +5,7 @@ import ipaddress
 import socket
 import statistics
 import time
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -14,8 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from outrider_common.errors import UnavailableError
 from outrider_common.messages import PROTOCOL_VERSION
 from outrider_edge.doctor.examination import Check, Verdict, in_thread
+from outrider_edge.doctor.findings import Grade
 from outrider_edge.doctor.patient import Patient
 from outrider_edge.grpc_link import GrpcLink
+from outrider_edge.verifier_addresses import DNS, resolve, split_addresses
 
 _MS: Final = 1000
 _NUM_PINGS: Final = 11
@@ -24,16 +27,31 @@ _DOWN: Final = "look whether the verifier, or a proxy before it, is stuck."
 
 
 async def _verifier(patient: Patient) -> Verdict:
-    edge = patient.settings.edge
-    async with GrpcLink(edge.verifier, connect_timeout_s=edge.connect_timeout_s) as link:
-        patient.info = info = await link.model_info()
-    await _refuse_unhealthy(edge.verifier, edge.connect_timeout_s)
+    addresses = await _addresses(patient)
+    found = [await _one_verifier(patient, address) for address in addresses]
+    if len(found) == 1:
+        return found[0]
+    sentences = " ".join(verdict.sentence for verdict in found)
+    worse = [verdict for verdict in found if verdict.grade is not Grade.PASS]
+    return worse[0] if worse else Verdict.good(f"{len(found)} of them: {sentences}")
+
+
+async def _addresses(patient: Patient) -> list[str]:
+    return await resolve(split_addresses(patient.settings.edge.verifier))
+
+
+async def _one_verifier(patient: Patient, address: str) -> Verdict:
+    timeout_s = patient.settings.edge.connect_timeout_s
+    async with GrpcLink(address, connect_timeout_s=timeout_s) as link:
+        info = await link.model_info()
+    patient.info = patient.info or info
+    await _refuse_unhealthy(address, timeout_s)
     if info.protocol_version != PROTOCOL_VERSION:
         return Verdict.bad(
-            f"The verifier speaks protocol version {info.protocol_version}, this edge "
-            f"{PROTOCOL_VERSION}; install the same release of outrider on both sides."
+            f"The verifier at {address} speaks protocol version {info.protocol_version}, this "
+            f"edge {PROTOCOL_VERSION}; install the same release of outrider on both sides."
         )
-    said = f"{info.model} at {edge.verifier}, up to {info.max_positions} tokens"
+    said = f"{info.model} at {address}, up to {info.max_positions} tokens"
     ours = version("outrider")
     if info.software_version != ours:
         return Verdict.doubtful(
@@ -74,24 +92,29 @@ async def _same_tokens(patient: Patient) -> Verdict:
 
 
 async def _privacy(patient: Patient) -> Verdict:
-    host = patient.settings.edge.verifier.rpartition(":")[0].strip("[]")
-    try:
-        found = await in_thread(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
-    except OSError as error:
-        return Verdict.bad(f"There is no address of {host} ({error}); correct --verifier.")
-    addresses = {str(entry[4][0]).partition("%")[0] for entry in found}
+    names = split_addresses(patient.settings.edge.verifier)
+    hosts = [name.removeprefix(DNS).rpartition(":")[0].strip("[]") for name in names]
+    addresses: set[str] = set()
+    for host in hosts:
+        look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        try:
+            found = await in_thread(look_up)
+        except OSError as error:
+            return Verdict.bad(f"There is no address of {host} ({error}); correct --verifier.")
+        addresses |= {str(entry[4][0]).partition("%")[0] for entry in found}
     if all(ipaddress.ip_address(address).is_loopback for address in addresses):
         return Verdict.good("Plain text, which does not leave this machine.")
     return Verdict.doubtful(
-        f"Tokens travel to {host} in plain text, for there is no TLS yet; go through a tunnel such "
-        "as WireGuard or 'ssh -L', unless the network between is yours."
+        f"Tokens travel to {' and '.join(hosts)} in plain text, for there is no TLS yet; go "
+        "through a tunnel such as WireGuard or 'ssh -L', unless the network between is yours."
     )
 
 
 async def _round_trip(patient: Patient) -> Verdict:
     edge = patient.settings.edge
     seconds = []
-    async with GrpcLink(edge.verifier, connect_timeout_s=edge.connect_timeout_s) as link:
+    address = (await _addresses(patient))[0]
+    async with GrpcLink(address, connect_timeout_s=edge.connect_timeout_s) as link:
         await link.model_info()  # connects
         for _ in range(_NUM_PINGS):
             began = time.perf_counter()
