@@ -5,7 +5,7 @@ made from these fields. Knows nothing of files, variables and flags: `config_loa
 """
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -58,6 +58,16 @@ def _with_home_spelled_out(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError as error:
         raise ValueError("there is no such home directory") from error
+
+
+_FilePath: TypeAlias = Annotated[Path, AfterValidator(_with_home_spelled_out)]
+
+
+def _file(description: str) -> Any:
+    """A setting that names a file, or none."""
+    return Field(
+        default=None, description=description, json_schema_extra={ALLOWED: "the path of a file"}
+    )
 
 
 class Section(BaseModel):
@@ -248,6 +258,60 @@ class VerifierSettings(Section):
             "latecomers find their place."
         ),
     )
+    tls_certificate: _FilePath | None = _file(
+        "The verifier's certificate, PEM, with those between it and the authority. Read again when "
+        "it changes. Not set: no TLS."
+    )
+    tls_key: _FilePath | None = _file("The certificate's key, PEM, not encrypted.")
+    tls_client_ca: _FilePath | None = _file(
+        "Certificates, PEM, of the authorities that vouch for edges: every edge must show a "
+        "certificate from one of them. Not set: edges show none."
+    )
+    tenants: _FilePath | None = _file(
+        "Who may use the verifier: a TOML file of tenants with their tokens, certificates, models "
+        "and quotas. Read again when it changes. Not set: whoever reaches the verifier, or, with "
+        "tls_client_ca, whoever has a certificate."
+    )
+    insecure: bool = Field(
+        default=False,
+        description=(
+            "Allow a host that other machines can reach without TLS, or without tls_client_ca or "
+            "tenants: whoever reaches the port can read the traffic, or use the model."
+        ),
+    )
+    health_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description=(
+            "A second port, without TLS, on which only the health service answers, for probes that "
+            "know no TLS. Not set: health is asked at `port` alone."
+        ),
+        json_schema_extra={ALLOWED: "an integer from 0 to 65535"},
+    )
+    max_messages_per_s: float = Field(
+        default=500.0,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description=(
+            "Messages that are read of one session in a second; an edge that sends more is read "
+            "more slowly."
+        ),
+    )
+    max_streams_per_connection: int = Field(
+        default=1024,
+        ge=1,
+        le=1_000_000,
+        description="Sessions of one connection at the same time; further ones wait at the edge.",
+    )
+    audit: bool = Field(
+        default=False,
+        description=(
+            "Log one event `session_audit` for every session, whatever log.level is: who, which "
+            "model, how many tokens, how long, how it ended. Never what was asked or answered."
+        ),
+    )
 
 
 class EdgeSettings(Section):
@@ -342,6 +406,34 @@ class EdgeSettings(Section):
         le=3600,
         allow_inf_nan=False,
         description="Seconds to wait for a connection to the verifier.",
+    )
+    tls: bool = Field(
+        default=False,
+        description=(
+            "Speak TLS to the verifier, whose certificate must come from an authority that "
+            "everybody trusts. tls_ca or tls_certificate turn it on, too."
+        ),
+    )
+    tls_ca: _FilePath | None = _file(
+        "Certificates, PEM, of the authorities that vouch for the verifier. Not set: those that "
+        "everybody trusts."
+    )
+    tls_certificate: _FilePath | None = _file(
+        "The edge's own certificate, PEM, for verifiers that ask for one. Read again when it "
+        "changes."
+    )
+    tls_key: _FilePath | None = _file("The certificate's key, PEM, not encrypted.")
+    tls_server_name: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "The name that the verifier's certificate must have. Not set: the host in `verifier`."
+        ),
+        json_schema_extra={ALLOWED: "a host name"},
+    )
+    token_file: _FilePath | None = _file(
+        "A file that holds the bearer token for the verifier, and nothing else. Read again when it "
+        "changes. It is sent over TLS, or to this machine, and nowhere else."
     )
 
 
