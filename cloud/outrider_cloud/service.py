@@ -6,32 +6,30 @@ errors into statuses. Decides nothing about tokens.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Final
-
-import grpc
+from collections.abc import AsyncIterator
+from typing import Final
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceServicer
 from outrider_cloud.admission import check_model_name, refuse_unknown_tokens
+from outrider_cloud.audit import SessionAudit, audited
 from outrider_cloud.engine import Engine, EngineEvent, EngineSession, Sink
+from outrider_cloud.gate import CALLER
+from outrider_cloud.refusal import Context, abort
+from outrider_cloud.tenant_usage import TenantUsage
 from outrider_common import log
 from outrider_common.errors import (
-    REASON_METADATA_KEY,
-    RETRY_METADATA_KEY,
-    CapacityError,
     OutriderError,
     ProtocolViolationError,
     UnavailableError,
     ungrouped,
 )
-from outrider_common.messages import Opened, OpenSession
+from outrider_common.messages import ModelInfo, Opened, OpenSession
 from outrider_common.wire import EventEncoder, OpenAssembler, encode_model_info
 from outrider_common.wire_nodes import NodeDecoder
 
 _logger = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[pb.SessionRequest]
 Responses = AsyncIterator[pb.SessionResponse]
 
@@ -45,10 +43,16 @@ that meets the end of a stream makes gRPC drop what the edge has not read yet.""
 
 
 class VerifierServicer(VerifierServiceServicer):
-    """`outrider.v1.VerifierService` over an engine."""
+    """`outrider.v1.VerifierService` over an engine.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: verifies.
+        usage: of tenants; sessions hold tokens there.
+    """
+
+    def __init__(self, engine: Engine, usage: TenantUsage | None = None) -> None:
         self._engine = engine
+        self._usage = usage or TenantUsage()
 
     async def GetModelInfo(  # noqa: N802  (the name on the wire)
         self, request: pb.GetModelInfoRequest, context: Context
@@ -57,7 +61,7 @@ class VerifierServicer(VerifierServiceServicer):
         try:
             check_model_name(request.model, self._engine.info)
         except OutriderError as error:
-            await _abort(context, error)
+            await abort(context, error)
         return encode_model_info(self._engine.info)
 
     async def Session(self, requests: Requests, context: Context) -> None:  # noqa: N802
@@ -65,12 +69,24 @@ class VerifierServicer(VerifierServiceServicer):
         try:
             await self._serve(requests, context)
         except OutriderError as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     async def _serve(self, requests: Requests, context: Context) -> None:
         message = await self._read_open(requests)
+        caller, info = CALLER.get(), self._engine.info
+        with (
+            audited(caller, context.peer(), info.model, message) as audit,
+            self._usage.held(caller, _most_tokens(message, info)),
+        ):
+            await self._answer(message, requests, context, audit)
+
+    async def _answer(
+        self, message: OpenSession, requests: Requests, context: Context, audit: SessionAudit
+    ) -> None:
         events: asyncio.Queue[EngineEvent] = asyncio.Queue()  # at most max_tokens commits
-        session = self._engine.open(message, _sink_into(events))
+        sink = audit.counting(_sink_into(events))
+        session = self._engine.open(message, sink, CALLER.get().tenant)
+        audit.session_id = session.session_id
         log.event(
             _logger,
             "session_opened",
@@ -165,16 +181,6 @@ def _sink_into(events: asyncio.Queue[EngineEvent]) -> Sink:
     return sink
 
 
-async def _abort(context: Context, error: OutriderError) -> None:
-    log.event(
-        _logger, "request_refused", level=logging.WARNING, reason=error.reason, why=str(error)
-    )
-    await context.abort(
-        grpc.StatusCode[error.status], str(error), trailing_metadata=tuple(_metadata(error))
-    )
-
-
-def _metadata(error: OutriderError) -> Iterator[tuple[str, str]]:
-    yield REASON_METADATA_KEY, error.reason
-    if isinstance(error, CapacityError) and error.retry_after_s is not None:
-        yield RETRY_METADATA_KEY, str(round(error.retry_after_s * 1000))
+def _most_tokens(message: OpenSession, info: ModelInfo) -> int:
+    """How many tokens a session may come to hold."""
+    return min(message.num_prompt_tokens + message.max_tokens, info.max_positions)

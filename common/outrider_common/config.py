@@ -182,9 +182,9 @@ class VerifierSettings(Section):
     share_prefixes: bool = Field(
         default=True,
         description=(
-            "Sessions whose texts begin alike compute that beginning once. Off: every prompt is "
-            "computed, for measurements, or so that nobody can tell from the time of a first token "
-            "what others have asked."
+            "Sessions of one tenant whose texts begin alike compute that beginning once. Off: "
+            "every prompt is computed, for measurements, or so that nobody can tell from the time "
+            "of a first token what others of the same tenant have asked."
         ),
     )
     acceptance_modes: Annotated[
