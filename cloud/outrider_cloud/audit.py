@@ -55,15 +55,22 @@ class SessionAudit:
 
         return counted
 
-    def figures(self) -> dict[str, object]:
-        """Fields of the event."""
-        return {
-            "session": self.session_id,
-            "outcome": self._outcome,
-            "tokens_out": self._num_tokens,
-            "rows": self._num_rows,
-            "duration_s": round(self._clock() - self._began, 3),
-        }
+    def log(self, caller: Caller, peer: str, model: str, message: OpenSession) -> None:
+        """The event; see `audited`."""
+        log.event(
+            _logger,
+            "session_audit",
+            tenant=caller.tenant,
+            shown=caller.shown,
+            peer=peer,
+            session=self.session_id,
+            model=model,
+            outcome=self._outcome,
+            tokens_in=len(message.prefix),
+            tokens_out=self._num_tokens,
+            rows=self._num_rows,
+            duration_s=round(self._clock() - self._began, 3),
+        )
 
     def end(self, error: BaseException) -> None:
         """The session ended with an error."""
@@ -99,13 +106,4 @@ def audited(caller: Caller, peer: str, model: str, message: OpenSession) -> Iter
         audit.end(error)
         raise
     finally:
-        log.event(
-            _logger,
-            "session_audit",
-            tenant=caller.tenant,
-            shown=caller.shown,
-            peer=peer,
-            model=model,
-            tokens_in=len(message.prefix),
-            **audit.figures(),
-        )
+        audit.log(caller, peer, model, message)

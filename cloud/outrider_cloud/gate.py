@@ -26,14 +26,14 @@ from outrider_common.errors import (
 )
 from outrider_common.token_bucket import TokenBucket
 
-_OPEN_TO_ALL: Final = f"/{health.SERVICE_NAME}/"  # type: ignore[attr-defined]
+_OPEN_TO_ALL: Final = f"/{health.SERVICE_NAME}/"
 _BEARER: Final = "bearer "
 
 CALLER: Final[ContextVar[Caller]] = ContextVar("caller", default=Caller())  # noqa: B039 (immutable)
 """Who is being served; set by the gate for each call."""
 
 
-class Gate(grpc.aio.ServerInterceptor):
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Lets calls through, or not.
 
     Args:

@@ -7,6 +7,7 @@ those that are there go on. Knows nothing of sessions and tenants.
 import ipaddress
 import socket
 import threading
+from typing import Any
 
 import grpc
 
@@ -42,9 +43,10 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials | None:
             )
         return None
     reloading = _ReloadingCertificates(files)
+    fetch: Any = reloading.newer_configuration  # its stub does not know that None is allowed
     return grpc.dynamic_ssl_server_credentials(
         reloading.configuration(),
-        reloading.newer_configuration,
+        fetch,
         require_client_authentication=files.authorities is not None,
     )
 

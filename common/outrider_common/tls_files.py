@@ -167,7 +167,7 @@ def _read_authorities(files: TlsFiles, now: float) -> bytes:
     pem = _read(path, setting)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with suppress(ssl.SSLError, ValueError):
-        context.load_verify_locations(cadata=pem.decode("ascii", errors="replace"))
+        context.load_verify_locations(cadata=pem.decode("ascii", errors="ignore"))
     found = context.get_ca_certs()
     if not found:
         raise ConfigError(

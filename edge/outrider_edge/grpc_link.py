@@ -5,14 +5,13 @@ Turns values into messages, and statuses into our errors. Decides nothing.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 import grpc
 
 from outrider.v1 import verifier_pb2 as pb
-from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_common.errors import (
     REASON_METADATA_KEY,
     RETRY_METADATA_KEY,
@@ -25,6 +24,8 @@ from outrider_common.messages import Commit, ModelInfo, OpenSession, ServerEvent
 from outrider_common.tree import DraftNode
 from outrider_common.wire import EventDecoder, decode_model_info, encode_cancel, encode_open
 from outrider_common.wire_nodes import NodeEncoder
+from outrider_edge.channel import VerifierChannel
+from outrider_edge.link_security import NO_SECURITY, LinkSecurity
 
 FRAMING_BYTES_PER_MESSAGE: Final = 5 + 9
 """gRPC's length prefix and the header of an HTTP/2 DATA frame."""
@@ -47,13 +48,22 @@ class GrpcLink:
     Args:
         address: host:port.
         connect_timeout_s: how long to wait for the first answer.
+        security: what is shown to the verifier, and what it must show.
+
+    Raises:
+        ConfigError: a file of `security` cannot be used.
     """
 
-    def __init__(self, address: str, *, connect_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        connect_timeout_s: float = 5.0,
+        security: LinkSecurity = NO_SECURITY,
+    ) -> None:
         self._address = address
         self._connect_timeout_s = connect_timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        self._stub: Any = VerifierServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._channel = VerifierChannel(address, security, _CHANNEL_OPTIONS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,32 +74,48 @@ class GrpcLink:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._channel.close(None)
+        await self._channel.close()
 
     async def model_info(self) -> ModelInfo:
         """The target and the limits; see `VerifierLink.model_info`."""
         try:
-            response = await self._stub.GetModelInfo(
-                pb.GetModelInfoRequest(), timeout=self._connect_timeout_s
+            response = await self._channel.call(
+                "GetModelInfo", pb.GetModelInfoRequest(), timeout=self._connect_timeout_s
             )
         except grpc.aio.AioRpcError as error:
-            raise _said_by_verifier(error) or _not_reached(error, self._address) from error
+            raise _said_by_verifier(error) or self._not_reached(error) from error
         return decode_model_info(response)
 
     async def open(self, message: OpenSession, max_message_bytes: int) -> "GrpcSession":
         """Begin a session; see `VerifierLink.open`."""
         decoder = EventDecoder(len(message.prefix))
-        session = GrpcSession(self._stub.Session(), self._address, decoder)
+        call = self._channel.call("Session")
+        session = GrpcSession(call, self._address, decoder, self._not_reached)
         for request in encode_open(message, max_message_bytes):
             await session.send(request)
         return session
+
+    def _not_reached(self, error: grpc.aio.AioRpcError) -> UnavailableError:
+        said = self._channel.explain(error.details() or "")
+        return UnavailableError(
+            said
+            or f"No verifier answers at {self._address} ({_details(error)}); start one with "
+            "'outrider verifier serve', or say where it is with --verifier HOST:PORT."
+        )
 
 
 class GrpcSession:
     """One session's stream."""
 
-    def __init__(self, call: Any, address: str, decoder: EventDecoder) -> None:
+    def __init__(
+        self,
+        call: Any,
+        address: str,
+        decoder: EventDecoder,
+        not_reached: Callable[[grpc.aio.AioRpcError], UnavailableError],
+    ) -> None:
         self._call = call
+        self._not_reached = not_reached
         self._address = address
         self._decoder = decoder
         self._encoder = NodeEncoder()
@@ -154,7 +180,7 @@ class GrpcSession:
 
     def _lost(self, error: grpc.aio.AioRpcError) -> UnavailableError:
         if self._bytes_down == 0:
-            return _not_reached(error, self._address)
+            return self._not_reached(error)
         return UnavailableError(
             f"The verifier at {self._address} went away in the middle of the answer "
             f"({_details(error)}); try again."
@@ -172,13 +198,6 @@ def _said_by_verifier(error: grpc.aio.AioRpcError) -> OutriderError | None:
     if isinstance(said, CapacityError) and retry_ms.isdecimal():
         said.retry_after_s = int(retry_ms) / 1000
     return said
-
-
-def _not_reached(error: grpc.aio.AioRpcError, address: str) -> UnavailableError:
-    return UnavailableError(
-        f"No verifier answers at {address} ({_details(error)}); start one with 'outrider verifier "
-        "serve', or say where it is with --verifier HOST:PORT."
-    )
 
 
 def _details(error: grpc.aio.AioRpcError) -> str:

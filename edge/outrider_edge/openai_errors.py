@@ -11,6 +11,8 @@ from outrider_common.errors import (
     CapacityError,
     InvalidInputError,
     OutriderError,
+    PermissionDeniedError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownModelError,
     UnsupportedError,
@@ -75,6 +77,9 @@ def error_answer(error: BaseException) -> ErrorAnswer:
         case CapacityError():
             body = _body(error, "rate_limit_error", "rate_limit_exceeded")
             return ErrorAnswer(429, body, _retry_after(error.retry_after_s))
+        case UnauthenticatedError() | PermissionDeniedError():
+            # The client did nothing wrong, and can do nothing: it is the daemon that was refused.
+            return ErrorAnswer(502, _body(error, "server_error", "verifier_refused_daemon"))
         case UnavailableError():
             body = _body(error, "server_error", "verifier_unavailable")
             return ErrorAnswer(503, body, _retry_after(None))

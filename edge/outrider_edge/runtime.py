@@ -22,6 +22,7 @@ from outrider_edge.generation import Generation, GenerationRequest, GenerationRe
 from outrider_edge.grpc_link import GrpcLink
 from outrider_edge.language_model import LanguageModelFactory
 from outrider_edge.link import VerifierLink
+from outrider_edge.link_security import LinkSecurity
 from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
 from outrider_edge.proposer import DraftingTask, ProposerFactory
@@ -131,10 +132,18 @@ async def edge_runtime(
         UnavailableError: no verifier answers.
         MismatchError: the verifier's model has another tokenizer, or speaks another protocol.
         ModelFileError: the bundle cannot be used.
+        ConfigError: a certificate or a token cannot be used.
+        UnauthenticatedError: the verifier does not know us.
+        PermissionDeniedError: it does, and refuses its model.
     """
     tokenizer = load_tokenizer(bundle)
     fingerprint = tokenizer_fingerprint(tokenizer.vocabulary())
-    async with GrpcLink(settings.verifier, connect_timeout_s=settings.connect_timeout_s) as link:
+    link_to = GrpcLink(
+        settings.verifier,
+        connect_timeout_s=settings.connect_timeout_s,
+        security=LinkSecurity.of(settings),
+    )
+    async with link_to as link:
         info = await link.model_info()
         _refuse_strangers(info, fingerprint, settings)
         policy = POLICIES[settings.policy].with_block(settings.block_nodes)

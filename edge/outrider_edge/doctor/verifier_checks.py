@@ -1,8 +1,6 @@
 """Checks of the verifier and the way to it: reachable, of one release, of one mind about tokens."""
 
 import asyncio
-import ipaddress
-import socket
 import statistics
 import time
 from importlib.metadata import version
@@ -11,11 +9,14 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from outrider_common.config import EdgeSettings
 from outrider_common.errors import UnavailableError
 from outrider_common.messages import PROTOCOL_VERSION
-from outrider_edge.doctor.examination import Check, Verdict, in_thread
+from outrider_edge.channel import open_channel
+from outrider_edge.doctor.examination import Check, Verdict
 from outrider_edge.doctor.patient import Patient
 from outrider_edge.grpc_link import GrpcLink
+from outrider_edge.link_security import LinkSecurity
 
 _MS: Final = 1000
 _NUM_PINGS: Final = 11
@@ -25,9 +26,9 @@ _DOWN: Final = "look whether the verifier, or a proxy before it, is stuck."
 
 async def _verifier(patient: Patient) -> Verdict:
     edge = patient.settings.edge
-    async with GrpcLink(edge.verifier, connect_timeout_s=edge.connect_timeout_s) as link:
+    async with link_of(edge) as link:
         patient.info = info = await link.model_info()
-    await _refuse_unhealthy(edge.verifier, edge.connect_timeout_s)
+    await _refuse_unhealthy(edge)
     if info.protocol_version != PROTOCOL_VERSION:
         return Verdict.bad(
             f"The verifier speaks protocol version {info.protocol_version}, this edge "
@@ -43,11 +44,23 @@ async def _verifier(patient: Patient) -> Verdict:
     return Verdict.good(f"{said}, release {ours}.")
 
 
-async def _refuse_unhealthy(address: str, timeout_s: float) -> None:
-    async with grpc.aio.insecure_channel(address) as channel:
+def link_of(edge: EdgeSettings) -> GrpcLink:
+    """A link as the settings have it."""
+    return GrpcLink(
+        edge.verifier,
+        connect_timeout_s=edge.connect_timeout_s,
+        security=LinkSecurity.of(edge),
+    )
+
+
+async def _refuse_unhealthy(edge: EdgeSettings) -> None:
+    address, security = edge.verifier, LinkSecurity.of(edge)
+    async with open_channel(address, security, security.read()) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+            answer = await stub.Check(
+                health_pb2.HealthCheckRequest(), timeout=edge.connect_timeout_s
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return
@@ -73,25 +86,10 @@ async def _same_tokens(patient: Patient) -> Verdict:
     return Verdict.good("Bundle and verifier have the same tokens.")
 
 
-async def _privacy(patient: Patient) -> Verdict:
-    host = patient.settings.edge.verifier.rpartition(":")[0].strip("[]")
-    try:
-        found = await in_thread(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
-    except OSError as error:
-        return Verdict.bad(f"There is no address of {host} ({error}); correct --verifier.")
-    addresses = {str(entry[4][0]).partition("%")[0] for entry in found}
-    if all(ipaddress.ip_address(address).is_loopback for address in addresses):
-        return Verdict.good("Plain text, which does not leave this machine.")
-    return Verdict.doubtful(
-        f"Tokens travel to {host} in plain text, for there is no TLS yet; go through a tunnel such "
-        "as WireGuard or 'ssh -L', unless the network between is yours."
-    )
-
-
 async def _round_trip(patient: Patient) -> Verdict:
     edge = patient.settings.edge
     seconds = []
-    async with GrpcLink(edge.verifier, connect_timeout_s=edge.connect_timeout_s) as link:
+    async with link_of(edge) as link:
         await link.model_info()  # connects
         for _ in range(_NUM_PINGS):
             began = time.perf_counter()
@@ -109,11 +107,5 @@ async def _round_trip(patient: Patient) -> Verdict:
 VERIFIER_CHECKS: Final = (
     Check("verifier", _verifier, needs=("settings",), if_it_hangs=_DOWN),
     Check("same tokens", _same_tokens, needs=("tokenizer", "verifier")),
-    Check(
-        "privacy",
-        _privacy,
-        needs=("settings",),
-        if_it_hangs="the name server does not answer: write the verifier's address in numbers.",
-    ),
     Check("round trip", _round_trip, needs=("verifier",), if_it_hangs=_DOWN),
 )
