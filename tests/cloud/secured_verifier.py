@@ -25,7 +25,9 @@ ANSWER = greedy_text(PROMPT, NUM_TOKENS, stop=())
 OPEN = OpenSession(PROMPT, 3, NUM_TOKENS, SamplingParams(), "v1:fake", ignore_eos=True)
 
 
-def an_engine(gate: threading.Event | None = None) -> BatchingEngine:
+def an_engine(
+    gate: threading.Event | None = None, target: FakeTarget | None = None
+) -> BatchingEngine:
     limits = PackingLimits(
         rows_per_pass=32,
         max_nodes_per_session=4,
@@ -34,7 +36,7 @@ def an_engine(gate: threading.Event | None = None) -> BatchingEngine:
         max_draft_wait_s=0.0,
     )
     return BatchingEngine(
-        FakeTarget(gate=gate),
+        target or FakeTarget(gate=gate),
         PackingScheduler(limits),
         model=MODEL,
         tokenizer_fingerprint="v1:fake",

@@ -1,4 +1,4 @@
-"""Checks of who could listen, and of what edge and verifier show each other."""
+"""The check of who could read along, or read what the edge shows of itself."""
 
 import ipaddress
 import socket
@@ -24,6 +24,11 @@ _DAY_S: Final = 86400.0
 
 async def _privacy(patient: Patient) -> Verdict:
     edge = patient.settings.edge
+    for path in (edge.token_file, edge.tls_key):
+        if path is not None and _is_open_to_others(path):
+            return Verdict.doubtful(
+                f"Others on this machine may read {path}; let nobody but this user: chmod 600."
+            )
     security = LinkSecurity.of(edge)
     if security.files is not None:
         return await _tls(edge, security, security.files)
@@ -87,20 +92,6 @@ def _days_left(expires_at: float, clock: Callable[[], float] = time.time) -> flo
     return (expires_at - clock()) / _DAY_S
 
 
-async def _secrets(patient: Patient) -> Verdict:
-    edge = patient.settings.edge
-    secrets = [path for path in (edge.token_file, edge.tls_key) if path is not None]
-    if not secrets:
-        return Verdict.absent("The edge has neither a token nor a key of its own.")
-    LinkSecurity.of(edge).read()
-    for path in secrets:
-        if _is_open_to_others(path):
-            return Verdict.doubtful(
-                f"Others on this machine may read {path}; let nobody but this user: chmod 600."
-            )
-    return Verdict.good("Token and key can be read by this user alone.")
-
-
 def _is_open_to_others(path: Path) -> bool:
     with suppress(OSError):
         return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
@@ -108,7 +99,6 @@ def _is_open_to_others(path: Path) -> bool:
 
 
 SECURITY_CHECKS: Final = (
-    Check("secrets", _secrets, needs=("settings",)),
     Check(
         "privacy",
         _privacy,
