@@ -13,7 +13,7 @@ import grpc
 
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_common.watched_files import WatchedValue
-from outrider_edge.link_security import Credentials, LinkSecurity
+from outrider_edge.link_security import NO_SECURITY, Credentials, LinkSecurity
 
 Options = Sequence[tuple[str, Any]]
 
@@ -57,14 +57,16 @@ class VerifierChannel:
 
     Args:
         address: host:port.
-        security: where the files are.
         options: of gRPC.
+        security: where the files are.
 
     Raises:
         ConfigError: a file cannot be used, or a token would travel in plain text.
     """
 
-    def __init__(self, address: str, security: LinkSecurity, options: Options) -> None:
+    def __init__(
+        self, address: str, options: Options, security: LinkSecurity = NO_SECURITY
+    ) -> None:
         security.refuse_exposure(address)
         self._address = address
         self._security = security

@@ -63,7 +63,7 @@ class GrpcLink:
     ) -> None:
         self._address = address
         self._connect_timeout_s = connect_timeout_s
-        self._channel = VerifierChannel(address, security, _CHANNEL_OPTIONS)
+        self._channel = VerifierChannel(address, _CHANNEL_OPTIONS, security)
 
     async def __aenter__(self) -> Self:
         return self

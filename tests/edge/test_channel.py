@@ -77,7 +77,7 @@ async def shown(channel: VerifierChannel) -> str:
 async def test_a_token_is_shown_with_every_call(server: Any, tmp_path: Path) -> None:
     _, plain, _ = server
     file = write(tmp_path / "token", "one")
-    channel = VerifierChannel(plain, LinkSecurity(token_file=file), ())
+    channel = VerifierChannel(plain, (), LinkSecurity(token_file=file))
     assert await shown(channel) == "Bearer one"
     write(file, "another")
     assert await shown(channel) == "Bearer another"
@@ -88,7 +88,7 @@ async def test_a_token_is_shown_with_every_call(server: Any, tmp_path: Path) -> 
 
 async def test_without_a_token_nothing_is_shown(server: Any) -> None:
     _, plain, _ = server
-    channel = VerifierChannel(plain, NO_SECURITY, ())
+    channel = VerifierChannel(plain, (), NO_SECURITY)
     assert await shown(channel) == "nothing"
     await channel.close()
 
@@ -99,7 +99,7 @@ async def test_another_token_needs_no_other_connection(
     servicer, _, secure = server
     file = write(tmp_path / "token", "one")
     settings = EdgeSettings(tls_ca=authority.ca, token_file=file)
-    channel = VerifierChannel(secure, LinkSecurity.of(settings), ())
+    channel = VerifierChannel(secure, (), LinkSecurity.of(settings))
     await shown(channel)
     write(file, "another")
     await shown(channel)
@@ -113,7 +113,7 @@ async def test_new_certificates_get_a_new_connection_and_running_calls_keep_thei
     servicer, _, secure = server
     pair = authority.issue("edge")
     settings = EdgeSettings(tls_ca=authority.ca, tls_certificate=pair.certificate, tls_key=pair.key)
-    channel = VerifierChannel(secure, LinkSecurity.of(settings), ())
+    channel = VerifierChannel(secure, (), LinkSecurity.of(settings))
     session = channel.call("Session")
     await session.read()
     await shown(channel)
@@ -140,7 +140,7 @@ async def test_certificates_that_are_no_good_change_nothing(
 ) -> None:
     servicer, _, secure = server
     kept = authority.ca.read_bytes()
-    channel = VerifierChannel(secure, LinkSecurity.of(EdgeSettings(tls_ca=authority.ca)), ())
+    channel = VerifierChannel(secure, (), LinkSecurity.of(EdgeSettings(tls_ca=authority.ca)))
     await shown(channel)
     for broken in (b"", kept[: len(kept) // 2]):
         authority.ca.write_bytes(broken)
@@ -154,4 +154,4 @@ async def test_a_token_for_another_machine_is_refused_before_anything_is_sent(
 ) -> None:
     file = write(tmp_path / "token", "one")
     with pytest.raises(ConfigError, match="plain text"):
-        VerifierChannel("verifier.example:7411", LinkSecurity(token_file=file), ())
+        VerifierChannel("verifier.example:7411", (), LinkSecurity(token_file=file))
