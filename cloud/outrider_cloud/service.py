@@ -15,6 +15,7 @@ from outrider_cloud.admission import check_model_name, refuse_unknown_tokens
 from outrider_cloud.audit import SessionAudit, audited
 from outrider_cloud.engine import Engine, EngineEvent, EngineSession, Sink
 from outrider_cloud.gate import CALLER
+from outrider_cloud.padded_responses import on_ticks
 from outrider_cloud.refusal import Context, abort
 from outrider_cloud.tenant_usage import TenantUsage
 from outrider_common import log
@@ -97,14 +98,15 @@ class VerifierServicer(VerifierServiceServicer):
         encoder = EventEncoder(len(message.prefix))
         try:
             await context.write(encoder.encode(self._opened(session, message)))
-            await self._converse(requests, context, session, _encoded(events, encoder))
+            responses = on_ticks(_encoded(events, encoder), message.pad_ms)
+            await self._converse(requests, context, session, responses)
         finally:
             session.cancel()
             log.event(_logger, "session_closed", session=session.session_id)
 
     def _opened(self, session: EngineSession, message: OpenSession) -> Opened:
         limits = self._engine.info.limits
-        return Opened(session.session_id, limits, message.acceptance.mode)
+        return Opened(session.session_id, limits, message.acceptance.mode, message.pad_ms)
 
     async def _read_open(self, requests: Requests) -> OpenSession:
         assembler = OpenAssembler(self._engine.info.check_prompt_length)

@@ -27,6 +27,10 @@ ALLOWED: Final = "x-allowed"
 OTHER_FLAG: Final = "x-other-flag"
 """The JSON schema key of a second name for a field's command-line option."""
 
+MIN_PAD_MS: Final = 5
+MAX_PAD_MS: Final = 1000
+"""How often padded messages may be wanted, apart from never."""
+
 _DEFAULT_PORT: Final = 7411
 _DEFAULT_DAEMON_PORT: Final = 7412
 DEFAULT_MODEL: Final = "smollm2-135m"
@@ -434,6 +438,16 @@ class EdgeSettings(Section):
     token_file: _FilePath | None = _file(
         "A file that holds the bearer token for the verifier, and nothing else. Read again when it "
         "changes. It is sent over TLS, or to this machine, and nowhere else."
+    )
+    pad_ms: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_PAD_MS,
+        description=(
+            "Send, and be sent, one message of a fixed size every so many milliseconds while an "
+            "answer is written, so that nobody on the way can tell from sizes and times which "
+            "guesses were right; costs speed and bytes. 0 does not."
+        ),
     )
 
 

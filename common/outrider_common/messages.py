@@ -118,6 +118,7 @@ class OpenSession:
         num_runner_ups: how many runner-ups of each committed token are wanted.
         own_guesses: the verifier may check guesses of its own beside the edge's drafts.
         waits_for_drafts: no hedging: passes wait for draft nodes as long as some may come.
+        pad_ms: both sides send one message of a fixed size every so many milliseconds; 0 does not.
         protocol_version: what the edge speaks.
     """
 
@@ -133,6 +134,7 @@ class OpenSession:
     num_runner_ups: int = 0
     own_guesses: bool = False
     waits_for_drafts: bool = False
+    pad_ms: int = 0
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -156,11 +158,13 @@ class Opened:
         session_id: a name for logs.
         limits: what the edge must keep to.
         acceptance_mode: how tokens are accepted; with a lossy mode the text is not the target's.
+        pad_ms: as it was asked for; 0 if the verifier does not pad.
     """
 
     session_id: str
     limits: Limits
     acceptance_mode: AcceptanceMode = AcceptanceMode.EXACT
+    pad_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

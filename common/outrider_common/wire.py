@@ -66,6 +66,7 @@ def encode_open(message: OpenSession, max_message_bytes: int) -> Iterator[pb.Ses
         num_runner_ups=message.num_runner_ups,
         own_guesses=message.own_guesses,
         waits_for_drafts=message.waits_for_drafts,
+        pad_ms=message.pad_ms,
         prefix_length=len(message.prefix),
     )
     _encode_thresholds(message.acceptance, head)
@@ -162,6 +163,7 @@ def _decode_open(head: pb.Open, prefix: tuple[int, ...]) -> OpenSession:
         num_runner_ups=head.num_runner_ups,
         own_guesses=head.own_guesses,
         waits_for_drafts=head.waits_for_drafts,
+        pad_ms=head.pad_ms,
         protocol_version=head.protocol_version,
     )
 
@@ -246,6 +248,7 @@ def _encode_opened(event: Opened) -> pb.Opened:
         session_id=event.session_id,
         limits=pb.Limits(**asdict(event.limits)),
         acceptance_mode=None if mode is AcceptanceMode.EXACT else _MODE_NAMES[mode],
+        pad_ms=event.pad_ms,
     )
 
 
@@ -323,7 +326,7 @@ class EventDecoder:
 
 def _decode_opened(message: pb.Opened) -> Opened:
     mode = _decode_mode(message.acceptance_mode or pb.ACCEPTANCE_MODE_EXACT)
-    return Opened(message.session_id, decode_limits(message.limits), mode)
+    return Opened(message.session_id, decode_limits(message.limits), mode, message.pad_ms)
 
 
 def _decode_commit(message: pb.Commit, said: _Said) -> Commit:

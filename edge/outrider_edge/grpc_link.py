@@ -6,6 +6,7 @@ Turns values into messages, and statuses into our errors. Decides nothing.
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -25,7 +26,9 @@ from outrider_common.tree import DraftNode
 from outrider_common.wire import EventDecoder, decode_model_info, encode_cancel, encode_open
 from outrider_common.wire_nodes import NodeEncoder
 from outrider_edge.channel import VerifierChannel
+from outrider_edge.link import SessionLink
 from outrider_edge.link_security import NO_SECURITY, LinkSecurity
+from outrider_edge.padded_session import PaddedSession
 
 FRAMING_BYTES_PER_MESSAGE: Final = 5 + 9
 """gRPC's length prefix and the header of an HTTP/2 DATA frame."""
@@ -49,6 +52,7 @@ class GrpcLink:
         address: host:port.
         connect_timeout_s: how long to wait for the first answer.
         security: what is shown to the verifier, and what it must show.
+        pad_ms: sessions send, and want, one message of a fixed size every so many ms; 0: not so.
 
     Raises:
         ConfigError: a file of `security` cannot be used.
@@ -60,9 +64,11 @@ class GrpcLink:
         *,
         connect_timeout_s: float = 5.0,
         security: LinkSecurity = NO_SECURITY,
+        pad_ms: int = 0,
     ) -> None:
         self._address = address
         self._connect_timeout_s = connect_timeout_s
+        self._pad_ms = pad_ms
         self._channel = VerifierChannel(address, _CHANNEL_OPTIONS, security)
 
     async def __aenter__(self) -> Self:
@@ -86,14 +92,15 @@ class GrpcLink:
             raise _said_by_verifier(error) or self._not_reached(error) from error
         return decode_model_info(response)
 
-    async def open(self, message: OpenSession, max_message_bytes: int) -> "GrpcSession":
+    async def open(self, message: OpenSession, max_message_bytes: int) -> SessionLink:
         """Begin a session; see `VerifierLink.open`."""
         decoder = EventDecoder(len(message.prefix))
         call = self._channel.call("Session")
         session = GrpcSession(call, self._address, decoder, self._not_reached)
-        for request in encode_open(message, max_message_bytes):
+        padded = replace(message, pad_ms=self._pad_ms)
+        for request in encode_open(padded, max_message_bytes):
             await session.send(request)
-        return session
+        return PaddedSession(session, self._pad_ms) if self._pad_ms else session
 
     def _not_reached(self, error: grpc.aio.AioRpcError) -> UnavailableError:
         said = self._channel.explain(error.details() or "")

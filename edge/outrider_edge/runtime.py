@@ -142,6 +142,7 @@ async def edge_runtime(
         settings.verifier,
         connect_timeout_s=settings.connect_timeout_s,
         security=LinkSecurity.of(settings),
+        pad_ms=settings.pad_ms,
     )
     async with link_to as link:
         info = await link.model_info()
