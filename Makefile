@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test programs check fuzz fuzz-guided bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
+.PHONY: help setup demo test programs check sbom fuzz fuzz-guided bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,7 +35,7 @@ test: setup programs ## Run all tests
 programs: ## Install the broker, the browser and the like that tests run (Debian, as root)
 	@$(PYTHON) tools/system_programs.py
 
-check: setup ## Format, lint, types, import rules, wire: nothing is changed
+check: setup ## Format, lint, types, import rules, wire, pins, SBOM: nothing is changed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -47,6 +47,13 @@ check: setup ## Format, lint, types, import rules, wire: nothing is changed
 	$(BIN)/buf breaking proto --against $(PROTO_BASELINE)
 	$(BIN)/python tools/generate_proto.py --check
 	$(BIN)/python tools/generate_configuration.py --check
+	$(BIN)/python tools/check_pins.py
+	$(MAKE) --no-print-directory sbom
+
+sbom: setup ## Write build/sbom.json: all that is installed, as CycloneDX
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --spec-version 1.6 \
+	  --output-reproducible --no-validate --output-file build/sbom.json $(BIN)/python
 
 fuzz: setup ## Send 100,000 bad messages to each surface, and look at every answer (half an hour)
 	PYTHONPATH=tests/cloud:tests/edge $(BIN)/python tests/fuzz/fuzz.py $(FUZZ)

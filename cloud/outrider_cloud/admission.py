@@ -3,6 +3,7 @@
 Pure checks, each with one clear sentence. Knows nothing of load: that is the engine's business.
 """
 
+from outrider_common.config import MAX_PAD_MS, MIN_PAD_MS
 from outrider_common.errors import (
     InvalidInputError,
     InvalidPromptError,
@@ -27,7 +28,7 @@ def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
         UnknownModelError: a model that is not here.
         UnsupportedError: an acceptance mode that is not offered.
         InvalidPromptError: an empty or too long prompt, or unknown tokens in it.
-        InvalidInputError: `max_tokens`, stop tokens or runner-ups out of range.
+        InvalidInputError: `max_tokens`, stop tokens, runner-ups or padding out of range.
     """
     _check_version(message.protocol_version)
     check_model_name(message.model, info)
@@ -36,6 +37,7 @@ def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
     _check_prefix(message, info)
     _check_end(message, info)
     _check_runner_ups(message)
+    _check_padding(message)
 
 
 def check_model_name(model: str, info: ModelInfo) -> None:
@@ -124,4 +126,12 @@ def _check_runner_ups(message: OpenSession) -> None:
         raise InvalidInputError(
             f"num_runner_ups is {message.num_runner_ups}, but a verifier sends at most "
             f"{MAX_RUNNER_UPS} of each token; ask for fewer."
+        )
+
+
+def _check_padding(message: OpenSession) -> None:
+    if message.pad_ms and not MIN_PAD_MS <= message.pad_ms <= MAX_PAD_MS:
+        raise InvalidInputError(
+            f"pad_ms is {message.pad_ms}, but a verifier sends padded messages every {MIN_PAD_MS} "
+            f"to {MAX_PAD_MS} ms, or, with 0, none; set edge.pad_ms to one of these."
         )

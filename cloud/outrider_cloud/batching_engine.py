@@ -23,6 +23,7 @@ from outrider_cloud.engine_stats import EngineCounters, EngineStats, num_held_to
 from outrider_cloud.outbox import Outbox
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
+from outrider_cloud.row_limits import RowLimits
 from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Scheduler
 from outrider_cloud.session import VerifierSession, Work
 from outrider_cloud.session_book import SessionBook
@@ -89,6 +90,9 @@ class BatchingEngine:
         share_prefixes: sessions that begin alike share the pages of that beginning.
         software_version: announced to clients.
         acceptance_modes: those that are offered.
+
+    Attributes:
+        row_limits: what tenants may use in a second; nobody has a limit at first.
     """
 
     def __init__(
@@ -133,6 +137,7 @@ class BatchingEngine:
         self._look_again_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="outrider-engine", daemon=True)
         self._on_failure: Callable[[], object] = lambda: None
+        self.row_limits = RowLimits()
 
     @property
     def info(self) -> ModelInfo:
@@ -260,7 +265,8 @@ class BatchingEngine:
         """Who computes what; none only if nobody has anything to compute that is worth it."""
         while True:
             schedule = self._scheduler.schedule(self._loads())
-            self._look_again_s = schedule.wait_s
+            tenants = (session.tenant for session in self._book.running)
+            self._look_again_s = self.row_limits.soonest(tenants, schedule.wait_s)
             assignments = self._assign(schedule.grants)
             if assignments or not schedule.grants:
                 return assignments  # else those with grants had to make room: let others run
@@ -274,10 +280,16 @@ class BatchingEngine:
                 self._commit(judged, launched)
                 num_tokens += len(judged.verdict.tokens)
         self._target.move(moves)
-        num_rows = sum(len(work.segment.rows.tokens) for _, work in launched.assignments)
+        num_rows = self._charge_rows(launched.assignments)
         outcome = PassOutcome(num_rows, num_tokens, time.perf_counter() - launched.began)
         self._scheduler.observe(outcome)
         self._counters.add_pass(outcome.num_rows, outcome.num_tokens, outcome.seconds)
+
+    def _charge_rows(self, assignments: Sequence[Assignment]) -> int:
+        """How many rows a pass had, each charged to its tenant."""
+        for session, work in assignments:
+            self.row_limits.charge(session.tenant, len(work.segment.rows.tokens))
+        return sum(len(work.segment.rows.tokens) for _, work in assignments)
 
     # --- who takes part -----------------------------------------------------------------------
 
@@ -327,7 +339,8 @@ class BatchingEngine:
         return [
             session.load()
             for session in self._book.running
-            if not session.is_prefilling or self._may_prefill(session, being_computed)
+            if self.row_limits.may_run(session.tenant)
+            and (not session.is_prefilling or self._may_prefill(session, being_computed))
         ]
 
     def _may_prefill(self, session: VerifierSession, being_computed: set[bytes]) -> bool:

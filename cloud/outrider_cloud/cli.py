@@ -1,6 +1,8 @@
 """`outrider verifier`: run the verifier service."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
 
@@ -24,3 +26,35 @@ def serve(loaded: LoadedSettings) -> None:
     settings = loaded.settings
     store = ModelStore(settings.models.cache_dir or default_root())
     asyncio.run(run(settings.verifier, store))
+
+
+@verifier.group()
+def token() -> None:
+    """Bearer tokens of those who may use the verifier."""
+
+
+@token.command()
+@click.option("--tenant", required=True, help="Whose token it is.")
+@click.option(
+    "--file",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The tenants file, as in verifier.tenants; made if it is not there.",
+)
+@click.option("--days", type=click.IntRange(min=1, max=36500), help="For how long it is good.")
+@click.option("--in-days", type=click.IntRange(min=1, max=36500), help="In how long it is good.")
+def new(tenant: str, path: Path, days: int | None, in_days: int | None) -> None:
+    """Make a token, keep its hash in FILE, and print the token: it is shown this once."""
+    from outrider_cloud.token_file import add_token
+
+    begins = datetime.now(UTC) + timedelta(days=in_days or 0)
+    made = add_token(
+        path,
+        tenant,
+        not_before=begins if in_days else None,
+        expires=begins + timedelta(days=days) if days else None,
+    )
+    click.echo(made.text)
+    click.echo(f"Token {made.token_id} of '{tenant}' is in {path}, as a hash.", err=True)

@@ -28,6 +28,7 @@ from outrider_cloud.engine_stats import EngineStats
 from outrider_cloud.handlers import SERVICE_NAME, add_to_server
 from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
+from outrider_cloud.security import NO_SECURITY, ServerSecurity, load_security
 from outrider_cloud.service import VerifierServicer
 from outrider_cloud.synthetic_target import SyntheticTarget
 from outrider_cloud.target import Target
@@ -53,6 +54,9 @@ SYNTHETIC_PAGE_TOKENS: Final = 16
 
 STOP_GRACE_S: Final = 1.0
 """How long calls that are left when all sessions were told may take to end."""
+
+_MAX_HEALTH_BYTES: Final = 1024
+"""The largest question about health."""
 
 
 def build_engine(settings: VerifierSettings, store: ModelStore) -> BatchingEngine:
@@ -153,7 +157,12 @@ def engine_around(
 
 @contextlib.asynccontextmanager
 async def running_server(
-    engine: Engine, host: str, port: int, *, drain: Drain | None = None
+    engine: Engine,
+    host: str,
+    port: int,
+    security: ServerSecurity = NO_SECURITY,
+    *,
+    drain: Drain | None = None,
 ) -> AsyncIterator[int]:
     """A gRPC server over an engine that runs already; yields the port that it listens on.
 
@@ -161,26 +170,46 @@ async def running_server(
         engine: verifies.
         host: address to listen on.
         port: 0 for any free one.
+        security: who is let in, and how.
         drain: how its sessions end; at once if None.
 
     Raises:
         PortInUseError: the address cannot be listened on.
     """
-    server = grpc.aio.server(options=_server_options(engine.info.limits.max_message_bytes))
+    options = (*_server_options(engine.info.limits.max_message_bytes), *security.options)
+    server = grpc.aio.server(interceptors=security.gates, options=options)
     drain = drain or Drain()
-    add_to_server(VerifierServicer(engine, drain), server)
+    add_to_server(VerifierServicer(engine, drain, security.usage), server)
     status = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    bound_port = _bind(server, host, port)
+    bound_port = _bind(server, host, port, security.credentials)
+    async with _health_server(status, host, security.health_port):
+        await server.start()
+        for name in ("", SERVICE_NAME):
+            await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield bound_port
+        finally:
+            await status.enter_graceful_shutdown()
+            await drain.run()
+            await server.stop(STOP_GRACE_S)
+
+
+@contextlib.asynccontextmanager
+async def _health_server(status: Any, host: str, port: int | None) -> AsyncIterator[None]:
+    """A second server on which only health answers, in plain text; none without a port."""
+    if port is None:
+        yield
+        return
+    server = grpc.aio.server(options=_server_options(_MAX_HEALTH_BYTES))
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    bound_port = _bind(server, host, port, None)
+    log.event(_logger, "health_ready", host=host, port=bound_port)
     await server.start()
-    for name in ("", SERVICE_NAME):
-        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
     try:
-        yield bound_port
+        yield
     finally:
-        await status.enter_graceful_shutdown()
-        await drain.run()
-        await server.stop(STOP_GRACE_S)
+        await server.stop(None)
 
 
 async def serve(settings: VerifierSettings, store: ModelStore) -> None:
@@ -190,6 +219,7 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
         OutriderError: the target cannot be loaded, or the address not be listened on.
         UnavailableError: the engine has failed; all sessions were told.
     """
+    security = load_security(settings)
     _say(f"Loading {settings.model} ...")
     engine = build_engine(settings, store)
     _say(f"{_room(engine.stats)} Warming up ...")
@@ -200,7 +230,8 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
     failed = asyncio.Event()
     engine.start(partial(asyncio.get_running_loop().call_soon_threadsafe, failed.set))
     try:
-        async with running_server(engine, settings.host, settings.port, drain=drain) as port:
+        host, guards = settings.host, security(engine)
+        async with running_server(engine, host, settings.port, guards, drain=drain) as port:
             click.echo(f"Verifier ready: {settings.model} on {settings.host}:{port}")
             log.event(_logger, "verifier_ready", host=settings.host, port=port)
             await _first_of(stopped, failed)
@@ -248,10 +279,15 @@ def _server_options(max_message_bytes: int) -> Sequence[tuple[str, Any]]:
     )
 
 
-def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+def _bind(
+    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None
+) -> int:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound = server.add_insecure_port(address)
+        if credentials is None:
+            bound = server.add_insecure_port(address)
+        else:
+            bound = server.add_secure_port(address, credentials)
     except RuntimeError:
         bound = 0
     if bound == 0:

@@ -6,35 +6,36 @@ errors into statuses. Decides nothing about tokens.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, Final
-
-import grpc
+from typing import Final
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider_cloud.admission import check_model_name, refuse_unknown_tokens
+from outrider_cloud.audit import SessionAudit, audited
 from outrider_cloud.drain import Drain
 from outrider_cloud.engine import Engine, EngineEvent, EngineSession, Sink
+from outrider_cloud.gate import CALLER
 from outrider_cloud.handlers import Unreadable, all_readable, readable
+from outrider_cloud.padded_responses import on_ticks
+from outrider_cloud.refusal import Context, abort
 from outrider_cloud.session_mail import SessionMail
+from outrider_cloud.tenant_usage import TenantUsage
 from outrider_common import log
 from outrider_common.errors import (
-    REASON_METADATA_KEY,
-    RETRY_METADATA_KEY,
     OutriderError,
     ProtocolViolationError,
     UnavailableError,
     ungrouped,
 )
-from outrider_common.messages import Failure, Opened, OpenSession
+from outrider_common.messages import ModelInfo, Opened, OpenSession
 from outrider_common.wire import EventEncoder, OpenAssembler, encode_model_info
 from outrider_common.wire_nodes import NodeDecoder
 
 _logger = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[pb.SessionRequest]
+Responses = AsyncIterator[pb.SessionResponse]
 
 OPEN_TIMEOUT_S: Final = 20.0
 """How long an edge may take to send its whole prefix."""
@@ -51,11 +52,15 @@ class VerifierServicer:
     Args:
         engine: verifies.
         drain: knows when the verifier is about to end.
+        usage: of tenants; sessions hold tokens there.
     """
 
-    def __init__(self, engine: Engine, drain: Drain | None = None) -> None:
+    def __init__(
+        self, engine: Engine, drain: Drain | None = None, usage: TenantUsage | None = None
+    ) -> None:
         self._engine = engine
         self._drain = drain or Drain()
+        self._usage = usage or TenantUsage()
 
     async def GetModelInfo(  # noqa: N802  (the name on the wire)
         self, request: pb.GetModelInfoRequest | Unreadable, context: Context
@@ -65,7 +70,7 @@ class VerifierServicer:
             self._drain.refuse_if_begun()
             check_model_name(readable(request).model, self._engine.info)
         except OutriderError as error:
-            await _abort(context, error)
+            await abort(context, error)
         return encode_model_info(replace(self._engine.info, occupancy=self._engine.occupancy))
 
     async def Session(self, requests: Requests, context: Context) -> None:  # noqa: N802
@@ -73,14 +78,26 @@ class VerifierServicer:
         try:
             await self._serve(all_readable(requests), context)
         except OutriderError as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     async def _serve(self, requests: Requests, context: Context) -> None:
         self._drain.refuse_if_begun()
         message = await self._read_open(requests)
         self._drain.refuse_if_begun()  # it may have begun meanwhile
+        caller, info = CALLER.get(), self._engine.info
+        with (
+            audited(caller, context.peer(), info.model, message) as audit,
+            self._usage.held(caller, _most_tokens(message, info)),
+        ):
+            await self._answer(message, requests, context, audit)
+
+    async def _answer(
+        self, message: OpenSession, requests: Requests, context: Context, audit: SessionAudit
+    ) -> None:
         mail = SessionMail()
-        session = self._engine.open(message, _sink_into(mail))
+        sink = audit.counting(_sink_into(mail))
+        session = self._engine.open(message, sink, CALLER.get().tenant)
+        audit.session_id = session.session_id
         log.event(
             _logger,
             "session_opened",
@@ -92,14 +109,21 @@ class VerifierServicer:
         try:
             with self._drain.session(mail):
                 await context.write(encoder.encode(self._opened(session, message)))
-                await self._converse(requests, context, session, mail, encoder)
+                responses = on_ticks(_encoded(mail, encoder), message.pad_ms)
+                await self._converse(requests, context, session, mail, responses)
         finally:
             session.cancel()
             log.event(_logger, "session_closed", session=session.session_id)
 
     def _opened(self, session: EngineSession, message: OpenSession) -> Opened:
         limits = self._engine.info.limits
-        return Opened(session.session_id, limits, message.acceptance.mode, answers_pings=True)
+        return Opened(
+            session.session_id,
+            limits,
+            message.acceptance.mode,
+            answers_pings=True,
+            pad_ms=message.pad_ms,
+        )
 
     async def _read_open(self, requests: Requests) -> OpenSession:
         assembler = OpenAssembler(self._engine.info.check_prompt_length)
@@ -122,21 +146,19 @@ class VerifierServicer:
         context: Context,
         session: EngineSession,
         mail: SessionMail,
-        encoder: EventEncoder,
+        responses: Responses,
     ) -> None:
-        failure: OutriderError | None = None
         with ungrouped():
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(
                     self._read(requests, session, mail), name=f"read-{session.session_id}"
                 )
-                async for event in mail.events():
-                    await context.write(encoder.encode(event))
-                    failure = event.error if isinstance(event, Failure) else None
+                async for response in responses:
+                    await context.write(response)
                 await asyncio.wait([reader], timeout=LINGER_S)
                 reader.cancel()
-        if failure is not None:
-            raise failure
+        if mail.error is not None:
+            raise mail.error
 
     async def _read(self, requests: Requests, session: EngineSession, mail: SessionMail) -> None:
         """Read what the edge sends, to the end, also after a message that no correct edge sends."""
@@ -173,6 +195,11 @@ class VerifierServicer:
         session.end_drafts()
 
 
+async def _encoded(mail: SessionMail, encoder: EventEncoder) -> Responses:
+    async for event in mail.events():
+        yield encoder.encode(event)
+
+
 def _sink_into(mail: SessionMail) -> Sink:
     """A sink that may be called from the engine's thread, also when the loop has ended."""
     loop = asyncio.get_running_loop()
@@ -184,18 +211,6 @@ def _sink_into(mail: SessionMail) -> Sink:
     return sink
 
 
-async def _abort(context: Context, error: OutriderError) -> None:
-    log.event(
-        _logger, "request_refused", level=logging.WARNING, reason=error.reason, why=str(error)
-    )
-    if context.done():
-        return  # nobody is there to be told
-    await context.abort(
-        grpc.StatusCode[error.status], str(error), trailing_metadata=tuple(_metadata(error))
-    )
-
-
-def _metadata(error: OutriderError) -> Iterator[tuple[str, str]]:
-    yield REASON_METADATA_KEY, error.reason
-    if error.retry_after_s is not None:
-        yield RETRY_METADATA_KEY, str(round(error.retry_after_s * 1000))
+def _most_tokens(message: OpenSession, info: ModelInfo) -> int:
+    """How many tokens a session may come to hold."""
+    return min(message.num_prompt_tokens + message.max_tokens, info.max_positions)

@@ -92,7 +92,7 @@ class VerifierSession:
         self._clock = clock
         self._lock = threading.Lock()
         self._tree = SpeculationTree(message.prefix, committed_id_window=limits.committed_id_window)
-        keys = PageKeys(self._tree.tokens, pool.page_tokens)
+        keys = PageKeys(self._tree.tokens, pool.page_tokens, realm=tenant)
         keys.know(self.num_to_prefill // pool.page_tokens)  # now, so that no pass waits for it
         self._sequence = PagedSequence(pool, keys)
         self._node_value = NodeValue()

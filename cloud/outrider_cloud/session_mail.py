@@ -16,11 +16,15 @@ class SessionMail:
 
     What waits is bounded: one commit for each token at most, one answer to all pings, one go-away,
     and an error.
+
+    Attributes:
+        error: what ended the session, if an error did and it was said.
     """
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[EngineEvent | GoAway | Pong] = asyncio.Queue()
         self._has_pong = False
+        self.error: OutriderError | None = None
 
     def put(self, event: EngineEvent | GoAway) -> None:
         """Say something; what comes after the session's end is not said."""
@@ -38,6 +42,7 @@ class SessionMail:
             event = await self._events.get()
             match event:
                 case OutriderError():
+                    self.error = event
                     yield Failure(event)
                     return
                 case Pong():

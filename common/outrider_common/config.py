@@ -5,7 +5,7 @@ made from these fields. Knows nothing of files, variables and flags: `config_loa
 """
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -26,6 +26,10 @@ ALLOWED: Final = "x-allowed"
 
 OTHER_FLAG: Final = "x-other-flag"
 """The JSON schema key of a second name for a field's command-line option."""
+
+MIN_PAD_MS: Final = 5
+MAX_PAD_MS: Final = 1000
+"""How often padded messages may be wanted, apart from never."""
 
 _DEFAULT_PORT: Final = 7411
 _DEFAULT_DAEMON_PORT: Final = 7412
@@ -58,6 +62,16 @@ def _with_home_spelled_out(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError as error:
         raise ValueError("there is no such home directory") from error
+
+
+_FilePath: TypeAlias = Annotated[Path, AfterValidator(_with_home_spelled_out)]
+
+
+def _file(description: str) -> Any:
+    """A setting that names a file, or none."""
+    return Field(
+        default=None, description=description, json_schema_extra={ALLOWED: "the path of a file"}
+    )
 
 
 class Section(BaseModel):
@@ -172,9 +186,9 @@ class VerifierSettings(Section):
     share_prefixes: bool = Field(
         default=True,
         description=(
-            "Sessions whose texts begin alike compute that beginning once. Off: every prompt is "
-            "computed, for measurements, or so that nobody can tell from the time of a first token "
-            "what others have asked."
+            "Sessions of one tenant whose texts begin alike compute that beginning once. Off: "
+            "every prompt is computed, for measurements, or so that nobody can tell from the time "
+            "of a first token what others of the same tenant have asked."
         ),
     )
     acceptance_modes: Annotated[
@@ -256,6 +270,60 @@ class VerifierSettings(Section):
         description=(
             "Seconds that sessions may go on after SIGTERM: they are asked to go on at another "
             "verifier, and those that know none may stay so long. 0 ends them at once."
+        ),
+    )
+    tls_certificate: _FilePath | None = _file(
+        "The verifier's certificate, PEM, with those between it and the authority. Read again when "
+        "it changes. Not set: no TLS."
+    )
+    tls_key: _FilePath | None = _file("The certificate's key, PEM, not encrypted.")
+    tls_client_ca: _FilePath | None = _file(
+        "Certificates, PEM, of the authorities that vouch for edges: every edge must show a "
+        "certificate from one of them. Not set: edges show none."
+    )
+    tenants: _FilePath | None = _file(
+        "Who may use the verifier: a TOML file of tenants with their tokens, certificates, models "
+        "and quotas. Read again when it changes. Not set: whoever reaches the verifier, or, with "
+        "tls_client_ca, whoever has a certificate."
+    )
+    insecure: bool = Field(
+        default=False,
+        description=(
+            "Allow a host that other machines can reach without TLS, or without tls_client_ca or "
+            "tenants: whoever reaches the port can read the traffic, or use the model."
+        ),
+    )
+    health_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description=(
+            "A second port, without TLS, on which only the health service answers, for probes that "
+            "know no TLS. Not set: health is asked at `port` alone."
+        ),
+        json_schema_extra={ALLOWED: "an integer from 0 to 65535"},
+    )
+    max_messages_per_s: float = Field(
+        default=500.0,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description=(
+            "Messages that are read of one session in a second; an edge that sends more is read "
+            "more slowly."
+        ),
+    )
+    max_streams_per_connection: int = Field(
+        default=1024,
+        ge=1,
+        le=1_000_000,
+        description="Sessions of one connection at the same time; further ones wait at the edge.",
+    )
+    audit: bool = Field(
+        default=False,
+        description=(
+            "Log one event `session_audit` for every session, whatever log.level is: who, which "
+            "model, how many tokens, how long, how it ended. Never what was asked or answered."
         ),
     )
 
@@ -380,6 +448,44 @@ class EdgeSettings(Section):
         description=(
             "A verifier that says nothing for so many seconds, although it was asked whether it is "
             "there, is taken to be gone, and the answer goes on elsewhere. 0 never asks."
+        ),
+    )
+    tls: bool = Field(
+        default=False,
+        description=(
+            "Speak TLS to the verifier, whose certificate must come from an authority that "
+            "everybody trusts. tls_ca or tls_certificate turn it on, too."
+        ),
+    )
+    tls_ca: _FilePath | None = _file(
+        "Certificates, PEM, of the authorities that vouch for the verifier. Not set: those that "
+        "everybody trusts."
+    )
+    tls_certificate: _FilePath | None = _file(
+        "The edge's own certificate, PEM, for verifiers that ask for one. Read again when it "
+        "changes."
+    )
+    tls_key: _FilePath | None = _file("The certificate's key, PEM, not encrypted.")
+    tls_server_name: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "The name that the verifier's certificate must have. Not set: the host in `verifier`."
+        ),
+        json_schema_extra={ALLOWED: "a host name"},
+    )
+    token_file: _FilePath | None = _file(
+        "A file that holds the bearer token for the verifier, and nothing else. Read again when it "
+        "changes. It is sent over TLS, or to this machine, and nowhere else."
+    )
+    pad_ms: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_PAD_MS,
+        description=(
+            "Send, and be sent, one message of a fixed size every so many milliseconds while an "
+            "answer is written, so that nobody on the way can tell from sizes and times which "
+            "guesses were right; costs speed and bytes. 0 does not."
         ),
     )
 

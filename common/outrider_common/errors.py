@@ -111,6 +111,26 @@ class CapacityError(OutriderError):
         self.retry_after_s = retry_after_s
 
 
+class QuotaError(CapacityError):
+    """There is room, but not for this tenant now: it has what it may have."""
+
+    reason = "QUOTA"
+
+
+class UnauthenticatedError(OutriderError):
+    """Nobody can tell who is asking."""
+
+    reason = "UNAUTHENTICATED"
+    status = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(OutriderError):
+    """Whoever asks is known, and may not have this."""
+
+    reason = "PERMISSION_DENIED"
+    status = "PERMISSION_DENIED"
+
+
 class UnavailableError(OutriderError):
     """The other side cannot be reached, or went away in the middle."""
 

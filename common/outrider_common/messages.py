@@ -133,6 +133,7 @@ class OpenSession:
         num_runner_ups: how many runner-ups of each committed token are wanted.
         own_guesses: the verifier may check guesses of its own beside the edge's drafts.
         waits_for_drafts: no hedging: passes wait for draft nodes as long as some may come.
+        pad_ms: both sides send one message of a fixed size every so many milliseconds; 0 does not.
         protocol_version: what the edge speaks.
     """
 
@@ -148,6 +149,7 @@ class OpenSession:
     num_runner_ups: int = 0
     own_guesses: bool = False
     waits_for_drafts: bool = False
+    pad_ms: int = 0
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -172,12 +174,14 @@ class Opened:
         limits: what the edge must keep to.
         acceptance_mode: how tokens are accepted; with a lossy mode the text is not the target's.
         answers_pings: whether an edge that hears nothing may ask if the verifier is there.
+        pad_ms: as it was asked for; 0 if the verifier does not pad.
     """
 
     session_id: str
     limits: Limits
     acceptance_mode: AcceptanceMode = AcceptanceMode.EXACT
     answers_pings: bool = False
+    pad_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

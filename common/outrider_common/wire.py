@@ -74,6 +74,7 @@ def encode_open(message: OpenSession, max_message_bytes: int) -> Iterator[pb.Ses
         num_runner_ups=message.num_runner_ups,
         own_guesses=message.own_guesses,
         waits_for_drafts=message.waits_for_drafts,
+        pad_ms=message.pad_ms,
         prefix_length=len(message.prefix),
     )
     _encode_thresholds(message.acceptance, head)
@@ -170,6 +171,7 @@ def _decode_open(head: pb.Open, prefix: tuple[int, ...]) -> OpenSession:
         num_runner_ups=head.num_runner_ups,
         own_guesses=head.own_guesses,
         waits_for_drafts=head.waits_for_drafts,
+        pad_ms=head.pad_ms,
         protocol_version=head.protocol_version,
     )
 
@@ -264,6 +266,7 @@ def _encode_opened(event: Opened) -> pb.Opened:
         limits=pb.Limits(**asdict(event.limits)),
         acceptance_mode=None if mode is AcceptanceMode.EXACT else _MODE_NAMES[mode],
         answers_pings=event.answers_pings,
+        pad_ms=event.pad_ms,
     )
 
 
@@ -358,7 +361,7 @@ class EventDecoder:
 def _decode_opened(message: pb.Opened) -> Opened:
     mode = _decode_mode(message.acceptance_mode or pb.ACCEPTANCE_MODE_EXACT)
     limits = decode_limits(message.limits)
-    return Opened(message.session_id, limits, mode, message.answers_pings)
+    return Opened(message.session_id, limits, mode, message.answers_pings, message.pad_ms)
 
 
 def _decode_commit(message: pb.Commit, said: _Said) -> Commit:

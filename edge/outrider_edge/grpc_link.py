@@ -6,6 +6,7 @@ Turns values into messages, and statuses into our errors. Decides nothing.
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -31,6 +32,9 @@ from outrider_common.wire import (
 )
 from outrider_common.wire_nodes import NodeEncoder
 from outrider_edge.channel import VerifierChannel
+from outrider_edge.link import SessionLink
+from outrider_edge.link_security import NO_SECURITY, LinkSecurity
+from outrider_edge.padded_session import PaddedSession
 
 FRAMING_BYTES_PER_MESSAGE: Final = 5 + 9
 """gRPC's length prefix and the header of an HTTP/2 DATA frame."""
@@ -57,12 +61,25 @@ class GrpcLink:
     Args:
         address: host:port.
         connect_timeout_s: how long to wait for the first answer.
+        security: what is shown to the verifier, and what it must show.
+        pad_ms: sessions send, and want, one message of a fixed size every so many ms; 0: not so.
+
+    Raises:
+        ConfigError: a file of `security` cannot be used.
     """
 
-    def __init__(self, address: str, *, connect_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        connect_timeout_s: float = 5.0,
+        security: LinkSecurity = NO_SECURITY,
+        pad_ms: int = 0,
+    ) -> None:
         self._address = address
         self._connect_timeout_s = connect_timeout_s
-        self._channel = VerifierChannel(address, _CHANNEL_OPTIONS)
+        self._pad_ms = pad_ms
+        self._channel = VerifierChannel(address, _CHANNEL_OPTIONS, security)
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,18 +113,25 @@ class GrpcLink:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 self._channel.renew(number)
-            raise _said_by_verifier(error) or _not_reached(error, self._address) from error
+            raise _said_by_verifier(error) or self._not_reached(error) from error
         return decode_model_info(response)
 
-    async def open(self, message: OpenSession, max_message_bytes: int) -> "GrpcSession":
+    async def open(self, message: OpenSession, max_message_bytes: int) -> SessionLink:
         """Begin a session; see `VerifierLink.open`."""
         decoder = EventDecoder(len(message.prefix))
         number = self._channel.number
         call = self._channel.call("Session")
-        session = GrpcSession(call, self._address, decoder, lambda: self._channel.renew(number))
+        session = GrpcSession(
+            call,
+            self._address,
+            decoder,
+            on_silence=lambda: self._channel.renew(number),
+            not_reached=self._not_reached,
+        )
+        padded = replace(message, pad_ms=self._pad_ms)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                for request in encode_open(message, max_message_bytes):
+                for request in encode_open(padded, max_message_bytes):
                     await session.send(request)
         except BaseException as error:
             session.give_up() if isinstance(error, TimeoutError) else session.close()
@@ -117,17 +141,32 @@ class GrpcLink:
                 f"The verifier at {self._address} took no session within "
                 f"{self._connect_timeout_s:g} s (edge.connect_timeout_s); try again."
             ) from None
-        return session
+        return PaddedSession(session, self._pad_ms) if self._pad_ms else session
+
+    def _not_reached(self, error: grpc.aio.AioRpcError) -> UnavailableError:
+        said = self._channel.explain(error.details() or "")
+        return UnavailableError(
+            said
+            or f"No verifier answers at {self._address} ({_details(error)}); start one with "
+            "'outrider verifier serve', or say where it is with --verifier HOST:PORT."
+        )
 
 
 class GrpcSession:
     """One session's stream."""
 
     def __init__(
-        self, call: Any, address: str, decoder: EventDecoder, on_silence: Callable[[], None]
+        self,
+        call: Any,
+        address: str,
+        decoder: EventDecoder,
+        *,
+        on_silence: Callable[[], None],
+        not_reached: Callable[[grpc.aio.AioRpcError], UnavailableError],
     ) -> None:
         self._call = call
         self._on_silence = on_silence
+        self._not_reached = not_reached
         self._address = address
         self._decoder = decoder
         self._encoder = NodeEncoder()
@@ -214,7 +253,7 @@ class GrpcSession:
 
     def _lost(self, error: grpc.aio.AioRpcError) -> UnavailableError:
         if self._bytes_down == 0:
-            return _not_reached(error, self._address)
+            return self._not_reached(error)
         return UnavailableError(
             f"The verifier at {self._address} went away in the middle of the answer "
             f"({_details(error)}); try again."
@@ -232,13 +271,6 @@ def _said_by_verifier(error: grpc.aio.AioRpcError) -> OutriderError | None:
     if retry_ms.isdecimal():
         said.retry_after_s = int(retry_ms) / 1000
     return said
-
-
-def _not_reached(error: grpc.aio.AioRpcError, address: str) -> UnavailableError:
-    return UnavailableError(
-        f"No verifier answers at {address} ({_details(error)}); start one with 'outrider verifier "
-        "serve', or say where it is with --verifier HOST:PORT."
-    )
 
 
 def _details(error: grpc.aio.AioRpcError) -> str:

@@ -12,6 +12,8 @@ from outrider_common.errors import (
     CapacityError,
     InvalidInputError,
     OutriderError,
+    PermissionDeniedError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownModelError,
     UnsupportedError,
@@ -80,6 +82,9 @@ def error_answer(error: BaseException) -> ErrorAnswer:
             body = _body(error, "server_error", "broken_off")
             body["error"] |= {"text_so_far": error.text, "num_tokens": error.num_tokens}
             return ErrorAnswer(503, body, _retry_after(None))
+        case UnauthenticatedError() | PermissionDeniedError():
+            # The client did nothing wrong, and can do nothing: it is the daemon that was refused.
+            return ErrorAnswer(502, _body(error, "server_error", "verifier_refused_daemon"))
         case UnavailableError():
             body = _body(error, "server_error", "verifier_unavailable")
             return ErrorAnswer(503, body, _retry_after(error.retry_after_s))

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self
 
 from outrider_common.config import EdgeSettings, ProposerName
@@ -23,6 +24,7 @@ from outrider_edge.generation import Generation, GenerationRequest, GenerationRe
 from outrider_edge.grpc_link import GrpcLink
 from outrider_edge.language_model import LanguageModelFactory
 from outrider_edge.link import VerifierLink
+from outrider_edge.link_security import LinkSecurity
 from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
 from outrider_edge.proposer import DraftingTask, ProposerFactory
@@ -162,6 +164,9 @@ async def edge_runtime(
         UnavailableError: no verifier answers.
         MismatchError: the verifier's model has another tokenizer, or speaks another protocol.
         ModelFileError: the bundle cannot be used.
+        ConfigError: a certificate or a token cannot be used.
+        UnauthenticatedError: the verifier does not know us.
+        PermissionDeniedError: it does, and refuses its model.
     """
     tokenizer = load_tokenizer(bundle)
     fingerprint = tokenizer_fingerprint(tokenizer.vocabulary())
@@ -197,7 +202,12 @@ async def _verifiers(settings: EdgeSettings, fingerprint: str) -> AsyncIterator[
     addresses = split_addresses(settings.verifier)
     pool = VerifierPool(
         lambda: resolve(addresses),
-        lambda address: GrpcLink(address, connect_timeout_s=settings.connect_timeout_s),
+        partial(
+            GrpcLink,
+            connect_timeout_s=settings.connect_timeout_s,
+            security=LinkSecurity.of(settings),
+            pad_ms=settings.pad_ms,
+        ),
         lambda info: _unfit(info, fingerprint, settings),
         is_dynamic=is_dynamic(addresses),
     )

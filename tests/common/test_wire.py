@@ -96,6 +96,7 @@ opens = st.builds(
     num_runner_ups=st.integers(0, 2**32 - 1),
     own_guesses=st.booleans(),
     waits_for_drafts=st.booleans(),
+    pad_ms=st.integers(0, 1000),
 )
 
 

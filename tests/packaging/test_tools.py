@@ -1,5 +1,6 @@
 """The tools of `make check` accept the tree as it is, and refuse what they are there to refuse."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -297,3 +298,49 @@ def test_everything_that_is_required_is_pinned_to_one_version() -> None:
 
 def test_torch_is_pinned_so_that_every_build_of_the_version_will_do() -> None:
     assert pinned()["torch"] == "2.13.0"
+
+
+# What is installed.
+
+
+def pins_with(tmp_path: Path, pattern: str, replacement: str) -> subprocess.CompletedProcess[str]:
+    """The check of a spoilt constraints file."""
+    text = (ROOT / "constraints.txt").read_text()
+    spoilt, count = re.subn(pattern, replacement, text, count=1, flags=re.MULTILINE)
+    assert count == 1
+    file = tmp_path / "constraints.txt"
+    file.write_text(spoilt)
+    return run(sys.executable, ROOT / "tools/check_pins.py", file)
+
+
+def test_what_is_installed_is_what_is_pinned() -> None:
+    done = run(sys.executable, ROOT / "tools/check_pins.py")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "said"),
+    [
+        (r"^grpcio==.*\n", "", r"grpcio==\S+ is not pinned"),
+        (r"^idna==.*$", "idna==1.0", r"idna is installed as \S+, but pinned as 1\.0"),
+    ],
+)
+def test_a_package_without_a_pin_or_of_another_version_is_refused(
+    tmp_path: Path, pattern: str, replacement: str, said: str
+) -> None:
+    done = pins_with(tmp_path, pattern, replacement)
+    assert done.returncode == 1
+    assert re.search(said, done.stdout)
+
+
+@pytest.mark.slow
+def test_the_bill_of_materials_is_valid_and_names_what_is_pinned(tmp_path: Path) -> None:
+    file = tmp_path / "sbom.json"
+    options = ("--pyproject", "pyproject.toml", "--spec-version", "1.6", "--output-reproducible")
+    done = run("cyclonedx-py", "environment", *options, "-o", file, sys.executable)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(file.read_text())
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    named = {f"{one['name']}=={one['version']}".partition("+")[0] for one in document["components"]}
+    for pin in ("grpcio", "pydantic", "torch", "onnxruntime"):
+        assert any(one.startswith(f"{pin}==") for one in named)

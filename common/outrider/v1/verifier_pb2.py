@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoutrider/v1/verifier.proto\x12\x0boutrider.v1\"$\n\x13GetModelInfoRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xc1\x02\n\x14GetModelInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x12\n\nvocab_size\x18\x03 \x01(\r\x12\x15\n\rmax_positions\x18\x04 \x01(\r\x12\x1d\n\x15tokenizer_fingerprint\x18\x05 \x01(\t\x12\x15\n\reos_token_ids\x18\x06 \x03(\r\x12\x35\n\x10\x61\x63\x63\x65ptance_modes\x18\x07 \x03(\x0e\x32\x1b.outrider.v1.AcceptanceMode\x12#\n\x06limits\x18\x08 \x01(\x0b\x32\x13.outrider.v1.Limits\x12\x18\n\x10software_version\x18\t \x01(\t\x12)\n\toccupancy\x18\n \x01(\x0b\x32\x16.outrider.v1.Occupancy\"u\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\r\x12\x1d\n\x15max_outstanding_nodes\x18\x02 \x01(\r\x12\x1b\n\x13\x63ommitted_id_window\x18\x03 \x01(\r\x12\x14\n\x0cmax_sessions\x18\x04 \x01(\r\"\xb1\x01\n\x0eSamplingParams\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x1a\n\x12repetition_penalty\x18\x05 \x01(\x01\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x01\x12\x0c\n\x04seed\x18\x08 \x01(\x06\"\xdf\x01\n\x0eSessionRequest\x12!\n\x04open\x18\x01 \x01(\x0b\x32\x11.outrider.v1.OpenH\x00\x12.\n\x0bprefix_part\x18\x02 \x01(\x0b\x32\x17.outrider.v1.PrefixPartH\x00\x12%\n\x06\x65xtend\x18\x03 \x01(\x0b\x32\x13.outrider.v1.ExtendH\x00\x12%\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x13.outrider.v1.CancelH\x00\x12!\n\x04ping\x18\x05 \x01(\x0b\x32\x11.outrider.v1.PingH\x00\x42\t\n\x07message\"\xdb\x03\n\x04Open\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12-\n\x08sampling\x18\x04 \x01(\x0b\x32\x1b.outrider.v1.SamplingParams\x12\x34\n\x0f\x61\x63\x63\x65ptance_mode\x18\x05 \x01(\x0e\x32\x1b.outrider.v1.AcceptanceMode\x12\x19\n\x11num_prompt_tokens\x18\x06 \x01(\r\x12\x12\n\nmax_tokens\x18\x07 \x01(\r\x12\x16\n\x0estop_token_ids\x18\x08 \x03(\r\x12\x12\n\nignore_eos\x18\t \x01(\x08\x12\x15\n\rprefix_length\x18\n \x01(\r\x12\x0e\n\x06prefix\x18\x0b \x03(\r\x12/\n\x07typical\x18\x0c \x01(\x0b\x32\x1e.outrider.v1.TypicalThresholds\x12,\n\x07relaxed\x18\r \x01(\x0b\x32\x1b.outrider.v1.RelaxedMargins\x12\x16\n\x0enum_runner_ups\x18\x0e \x01(\r\x12\x13\n\x0bown_guesses\x18\x0f \x01(\x08\x12\x18\n\x10waits_for_drafts\x18\x10 \x01(\x08\"3\n\x11TypicalThresholds\x12\x0f\n\x07\x65psilon\x18\x01 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\"+\n\x0eRelaxedMargins\x12\x0c\n\x04\x62\x65ta\x18\x01 \x01(\r\x12\x0b\n\x03tau\x18\x02 \x01(\x01\"\x1c\n\nPrefixPart\x12\x0e\n\x06tokens\x18\x01 \x03(\r\"\xe1\x01\n\x06\x45xtend\x12\x19\n\x0fparent_position\x18\x03 \x01(\rH\x00\x12\x19\n\x0fparent_distance\x18\x07 \x01(\rH\x00\x12\x0e\n\x06tokens\x18\x04 \x03(\r\x12\x35\n\rdistributions\x18\x06 \x03(\x0b\x32\x1e.outrider.v1.DraftDistribution\x12\x17\n\x0flater_distances\x18\x08 \x03(\rB\x08\n\x06parentJ\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03J\x04\x08\x05\x10\x06R\x08\x66irst_idR\tparent_idR\x10parent_distances\"N\n\x11\x44raftDistribution\x12\x13\n\x0b\x66irst_child\x18\x01 \x01(\r\x12\x13\n\x0btoken_steps\x18\x02 \x03(\r\x12\x0f\n\x07weights\x18\x03 \x01(\x0c\"\x08\n\x06\x43\x61ncel\"\x06\n\x04Ping\"\xde\x01\n\x0fSessionResponse\x12%\n\x06opened\x18\x01 \x01(\x0b\x32\x13.outrider.v1.OpenedH\x00\x12%\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x13.outrider.v1.CommitH\x00\x12&\n\x07go_away\x18\x03 \x01(\x0b\x32\x13.outrider.v1.GoAwayH\x00\x12!\n\x04pong\x18\x04 \x01(\x0b\x32\x11.outrider.v1.PongH\x00\x12\'\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x14.outrider.v1.FailureH\x00\x42\t\n\x07message\"\x06\n\x04Pong\"B\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\"\x8e\x01\n\x06Opened\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12#\n\x06limits\x18\x02 \x01(\x0b\x32\x13.outrider.v1.Limits\x12\x34\n\x0f\x61\x63\x63\x65ptance_mode\x18\x03 \x01(\x0e\x32\x1b.outrider.v1.AcceptanceMode\x12\x15\n\ranswers_pings\x18\x04 \x01(\x08\"\xff\x02\n\x06\x43ommit\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0e\n\x06tokens\x18\x02 \x03(\r\x12\x19\n\x0cnum_accepted\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x15\n\ris_correction\x18\x04 \x01(\x08\x12\x30\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x19.outrider.v1.FinishReason\x12\x15\n\x08queue_us\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x14\n\x07pass_us\x18\x07 \x01(\rH\x02\x88\x01\x01\x12\x15\n\x08num_rows\x18\x08 \x01(\rH\x03\x88\x01\x01\x12\x13\n\x06\x63redit\x18\t \x01(\rH\x04\x88\x01\x01\x12\x1b\n\x0eprice_permille\x18\n \x01(\rH\x05\x88\x01\x01\x12\x12\n\nrunner_ups\x18\x0b \x03(\r\x12\x13\n\x0bnum_guessed\x18\x0c \x01(\rB\x0f\n\r_num_acceptedB\x0b\n\t_queue_usB\n\n\x08_pass_usB\x0b\n\t_num_rowsB\t\n\x07_creditB\x11\n\x0f_price_permille\"-\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\"5\n\tOccupancy\x12\x13\n\x0bnum_running\x18\x01 \x01(\r\x12\x13\n\x0bnum_waiting\x18\x02 \x01(\r*\xa5\x01\n\x0e\x41\x63\x63\x65ptanceMode\x12\x1f\n\x1b\x41\x43\x43\x45PTANCE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43\x43\x45PTANCE_MODE_EXACT\x10\x01\x12\x1d\n\x19\x41\x43\x43\x45PTANCE_MODE_REJECTION\x10\x02\x12\x1b\n\x17\x41\x43\x43\x45PTANCE_MODE_TYPICAL\x10\x03\x12\x1b\n\x17\x41\x43\x43\x45PTANCE_MODE_RELAXED\x10\x04*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x32\xb0\x01\n\x0fVerifierService\x12S\n\x0cGetModelInfo\x12 .outrider.v1.GetModelInfoRequest\x1a!.outrider.v1.GetModelInfoResponse\x12H\n\x07Session\x12\x1b.outrider.v1.SessionRequest\x1a\x1c.outrider.v1.SessionResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoutrider/v1/verifier.proto\x12\x0boutrider.v1\"$\n\x13GetModelInfoRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xc1\x02\n\x14GetModelInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x12\n\nvocab_size\x18\x03 \x01(\r\x12\x15\n\rmax_positions\x18\x04 \x01(\r\x12\x1d\n\x15tokenizer_fingerprint\x18\x05 \x01(\t\x12\x15\n\reos_token_ids\x18\x06 \x03(\r\x12\x35\n\x10\x61\x63\x63\x65ptance_modes\x18\x07 \x03(\x0e\x32\x1b.outrider.v1.AcceptanceMode\x12#\n\x06limits\x18\x08 \x01(\x0b\x32\x13.outrider.v1.Limits\x12\x18\n\x10software_version\x18\t \x01(\t\x12)\n\toccupancy\x18\n \x01(\x0b\x32\x16.outrider.v1.Occupancy\"u\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\r\x12\x1d\n\x15max_outstanding_nodes\x18\x02 \x01(\r\x12\x1b\n\x13\x63ommitted_id_window\x18\x03 \x01(\r\x12\x14\n\x0cmax_sessions\x18\x04 \x01(\r\"\xb1\x01\n\x0eSamplingParams\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x1a\n\x12repetition_penalty\x18\x05 \x01(\x01\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x01\x12\x0c\n\x04seed\x18\x08 \x01(\x06\"\x81\x02\n\x0eSessionRequest\x12!\n\x04open\x18\x01 \x01(\x0b\x32\x11.outrider.v1.OpenH\x00\x12.\n\x0bprefix_part\x18\x02 \x01(\x0b\x32\x17.outrider.v1.PrefixPartH\x00\x12%\n\x06\x65xtend\x18\x03 \x01(\x0b\x32\x13.outrider.v1.ExtendH\x00\x12%\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x13.outrider.v1.CancelH\x00\x12!\n\x04ping\x18\x05 \x01(\x0b\x32\x11.outrider.v1.PingH\x00\x12\x14\n\x07padding\x18\x0f \x01(\x0cH\x01\x88\x01\x01\x42\t\n\x07messageB\n\n\x08_padding\"\xeb\x03\n\x04Open\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12-\n\x08sampling\x18\x04 \x01(\x0b\x32\x1b.outrider.v1.SamplingParams\x12\x34\n\x0f\x61\x63\x63\x65ptance_mode\x18\x05 \x01(\x0e\x32\x1b.outrider.v1.AcceptanceMode\x12\x19\n\x11num_prompt_tokens\x18\x06 \x01(\r\x12\x12\n\nmax_tokens\x18\x07 \x01(\r\x12\x16\n\x0estop_token_ids\x18\x08 \x03(\r\x12\x12\n\nignore_eos\x18\t \x01(\x08\x12\x15\n\rprefix_length\x18\n \x01(\r\x12\x0e\n\x06prefix\x18\x0b \x03(\r\x12/\n\x07typical\x18\x0c \x01(\x0b\x32\x1e.outrider.v1.TypicalThresholds\x12,\n\x07relaxed\x18\r \x01(\x0b\x32\x1b.outrider.v1.RelaxedMargins\x12\x16\n\x0enum_runner_ups\x18\x0e \x01(\r\x12\x13\n\x0bown_guesses\x18\x0f \x01(\x08\x12\x18\n\x10waits_for_drafts\x18\x10 \x01(\x08\x12\x0e\n\x06pad_ms\x18\x11 \x01(\r\"3\n\x11TypicalThresholds\x12\x0f\n\x07\x65psilon\x18\x01 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\"+\n\x0eRelaxedMargins\x12\x0c\n\x04\x62\x65ta\x18\x01 \x01(\r\x12\x0b\n\x03tau\x18\x02 \x01(\x01\"\x1c\n\nPrefixPart\x12\x0e\n\x06tokens\x18\x01 \x03(\r\"\xe1\x01\n\x06\x45xtend\x12\x19\n\x0fparent_position\x18\x03 \x01(\rH\x00\x12\x19\n\x0fparent_distance\x18\x07 \x01(\rH\x00\x12\x0e\n\x06tokens\x18\x04 \x03(\r\x12\x35\n\rdistributions\x18\x06 \x03(\x0b\x32\x1e.outrider.v1.DraftDistribution\x12\x17\n\x0flater_distances\x18\x08 \x03(\rB\x08\n\x06parentJ\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03J\x04\x08\x05\x10\x06R\x08\x66irst_idR\tparent_idR\x10parent_distances\"N\n\x11\x44raftDistribution\x12\x13\n\x0b\x66irst_child\x18\x01 \x01(\r\x12\x13\n\x0btoken_steps\x18\x02 \x03(\r\x12\x0f\n\x07weights\x18\x03 \x01(\x0c\"\x08\n\x06\x43\x61ncel\"\x06\n\x04Ping\"\x80\x02\n\x0fSessionResponse\x12%\n\x06opened\x18\x01 \x01(\x0b\x32\x13.outrider.v1.OpenedH\x00\x12%\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x13.outrider.v1.CommitH\x00\x12&\n\x07go_away\x18\x03 \x01(\x0b\x32\x13.outrider.v1.GoAwayH\x00\x12!\n\x04pong\x18\x04 \x01(\x0b\x32\x11.outrider.v1.PongH\x00\x12\'\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x14.outrider.v1.FailureH\x00\x12\x14\n\x07padding\x18\x0f \x01(\x0cH\x01\x88\x01\x01\x42\t\n\x07messageB\n\n\x08_padding\"\x06\n\x04Pong\"B\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\"\x9e\x01\n\x06Opened\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12#\n\x06limits\x18\x02 \x01(\x0b\x32\x13.outrider.v1.Limits\x12\x34\n\x0f\x61\x63\x63\x65ptance_mode\x18\x03 \x01(\x0e\x32\x1b.outrider.v1.AcceptanceMode\x12\x15\n\ranswers_pings\x18\x04 \x01(\x08\x12\x0e\n\x06pad_ms\x18\x05 \x01(\r\"\xff\x02\n\x06\x43ommit\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0e\n\x06tokens\x18\x02 \x03(\r\x12\x19\n\x0cnum_accepted\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x15\n\ris_correction\x18\x04 \x01(\x08\x12\x30\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x19.outrider.v1.FinishReason\x12\x15\n\x08queue_us\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x14\n\x07pass_us\x18\x07 \x01(\rH\x02\x88\x01\x01\x12\x15\n\x08num_rows\x18\x08 \x01(\rH\x03\x88\x01\x01\x12\x13\n\x06\x63redit\x18\t \x01(\rH\x04\x88\x01\x01\x12\x1b\n\x0eprice_permille\x18\n \x01(\rH\x05\x88\x01\x01\x12\x12\n\nrunner_ups\x18\x0b \x03(\r\x12\x13\n\x0bnum_guessed\x18\x0c \x01(\rB\x0f\n\r_num_acceptedB\x0b\n\t_queue_usB\n\n\x08_pass_usB\x0b\n\t_num_rowsB\t\n\x07_creditB\x11\n\x0f_price_permille\"-\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\"5\n\tOccupancy\x12\x13\n\x0bnum_running\x18\x01 \x01(\r\x12\x13\n\x0bnum_waiting\x18\x02 \x01(\r*\xa5\x01\n\x0e\x41\x63\x63\x65ptanceMode\x12\x1f\n\x1b\x41\x43\x43\x45PTANCE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43\x43\x45PTANCE_MODE_EXACT\x10\x01\x12\x1d\n\x19\x41\x43\x43\x45PTANCE_MODE_REJECTION\x10\x02\x12\x1b\n\x17\x41\x43\x43\x45PTANCE_MODE_TYPICAL\x10\x03\x12\x1b\n\x17\x41\x43\x43\x45PTANCE_MODE_RELAXED\x10\x04*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x32\xb0\x01\n\x0fVerifierService\x12S\n\x0cGetModelInfo\x12 .outrider.v1.GetModelInfoRequest\x1a!.outrider.v1.GetModelInfoResponse\x12H\n\x07Session\x12\x1b.outrider.v1.SessionRequest\x1a\x1c.outrider.v1.SessionResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'outrider.v1.verifier_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCEPTANCEMODE']._serialized_start=2797
-  _globals['_ACCEPTANCEMODE']._serialized_end=2962
-  _globals['_FINISHREASON']._serialized_start=2964
-  _globals['_FINISHREASON']._serialized_end=3088
+  _globals['_ACCEPTANCEMODE']._serialized_start=2897
+  _globals['_ACCEPTANCEMODE']._serialized_end=3062
+  _globals['_FINISHREASON']._serialized_start=3064
+  _globals['_FINISHREASON']._serialized_end=3188
   _globals['_GETMODELINFOREQUEST']._serialized_start=43
   _globals['_GETMODELINFOREQUEST']._serialized_end=79
   _globals['_GETMODELINFORESPONSE']._serialized_start=82
@@ -44,37 +44,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLINGPARAMS']._serialized_start=525
   _globals['_SAMPLINGPARAMS']._serialized_end=702
   _globals['_SESSIONREQUEST']._serialized_start=705
-  _globals['_SESSIONREQUEST']._serialized_end=928
-  _globals['_OPEN']._serialized_start=931
-  _globals['_OPEN']._serialized_end=1406
-  _globals['_TYPICALTHRESHOLDS']._serialized_start=1408
-  _globals['_TYPICALTHRESHOLDS']._serialized_end=1459
-  _globals['_RELAXEDMARGINS']._serialized_start=1461
-  _globals['_RELAXEDMARGINS']._serialized_end=1504
-  _globals['_PREFIXPART']._serialized_start=1506
-  _globals['_PREFIXPART']._serialized_end=1534
-  _globals['_EXTEND']._serialized_start=1537
-  _globals['_EXTEND']._serialized_end=1762
-  _globals['_DRAFTDISTRIBUTION']._serialized_start=1764
-  _globals['_DRAFTDISTRIBUTION']._serialized_end=1842
-  _globals['_CANCEL']._serialized_start=1844
-  _globals['_CANCEL']._serialized_end=1852
-  _globals['_PING']._serialized_start=1854
-  _globals['_PING']._serialized_end=1860
-  _globals['_SESSIONRESPONSE']._serialized_start=1863
-  _globals['_SESSIONRESPONSE']._serialized_end=2085
-  _globals['_PONG']._serialized_start=2087
-  _globals['_PONG']._serialized_end=2093
-  _globals['_FAILURE']._serialized_start=2095
-  _globals['_FAILURE']._serialized_end=2161
-  _globals['_OPENED']._serialized_start=2164
-  _globals['_OPENED']._serialized_end=2306
-  _globals['_COMMIT']._serialized_start=2309
-  _globals['_COMMIT']._serialized_end=2692
-  _globals['_GOAWAY']._serialized_start=2694
-  _globals['_GOAWAY']._serialized_end=2739
-  _globals['_OCCUPANCY']._serialized_start=2741
-  _globals['_OCCUPANCY']._serialized_end=2794
-  _globals['_VERIFIERSERVICE']._serialized_start=3091
-  _globals['_VERIFIERSERVICE']._serialized_end=3267
+  _globals['_SESSIONREQUEST']._serialized_end=962
+  _globals['_OPEN']._serialized_start=965
+  _globals['_OPEN']._serialized_end=1456
+  _globals['_TYPICALTHRESHOLDS']._serialized_start=1458
+  _globals['_TYPICALTHRESHOLDS']._serialized_end=1509
+  _globals['_RELAXEDMARGINS']._serialized_start=1511
+  _globals['_RELAXEDMARGINS']._serialized_end=1554
+  _globals['_PREFIXPART']._serialized_start=1556
+  _globals['_PREFIXPART']._serialized_end=1584
+  _globals['_EXTEND']._serialized_start=1587
+  _globals['_EXTEND']._serialized_end=1812
+  _globals['_DRAFTDISTRIBUTION']._serialized_start=1814
+  _globals['_DRAFTDISTRIBUTION']._serialized_end=1892
+  _globals['_CANCEL']._serialized_start=1894
+  _globals['_CANCEL']._serialized_end=1902
+  _globals['_PING']._serialized_start=1904
+  _globals['_PING']._serialized_end=1910
+  _globals['_SESSIONRESPONSE']._serialized_start=1913
+  _globals['_SESSIONRESPONSE']._serialized_end=2169
+  _globals['_PONG']._serialized_start=2171
+  _globals['_PONG']._serialized_end=2177
+  _globals['_FAILURE']._serialized_start=2179
+  _globals['_FAILURE']._serialized_end=2245
+  _globals['_OPENED']._serialized_start=2248
+  _globals['_OPENED']._serialized_end=2406
+  _globals['_COMMIT']._serialized_start=2409
+  _globals['_COMMIT']._serialized_end=2792
+  _globals['_GOAWAY']._serialized_start=2794
+  _globals['_GOAWAY']._serialized_end=2839
+  _globals['_OCCUPANCY']._serialized_start=2841
+  _globals['_OCCUPANCY']._serialized_end=2894
+  _globals['_VERIFIERSERVICE']._serialized_start=3191
+  _globals['_VERIFIERSERVICE']._serialized_end=3367
 # @@protoc_insertion_point(module_scope)

@@ -94,21 +94,23 @@ class SamplingParams(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class SessionRequest(_message.Message):
-    __slots__ = ("open", "prefix_part", "extend", "cancel", "ping")
+    __slots__ = ("open", "prefix_part", "extend", "cancel", "ping", "padding")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     PREFIX_PART_FIELD_NUMBER: _ClassVar[int]
     EXTEND_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     open: Open
     prefix_part: PrefixPart
     extend: Extend
     cancel: Cancel
     ping: Ping
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., prefix_part: _Optional[_Union[PrefixPart, _Mapping]] = ..., extend: _Optional[_Union[Extend, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
+    padding: bytes
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., prefix_part: _Optional[_Union[PrefixPart, _Mapping]] = ..., extend: _Optional[_Union[Extend, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_version", "model", "tokenizer_fingerprint", "sampling", "acceptance_mode", "num_prompt_tokens", "max_tokens", "stop_token_ids", "ignore_eos", "prefix_length", "prefix", "typical", "relaxed", "num_runner_ups", "own_guesses", "waits_for_drafts")
+    __slots__ = ("protocol_version", "model", "tokenizer_fingerprint", "sampling", "acceptance_mode", "num_prompt_tokens", "max_tokens", "stop_token_ids", "ignore_eos", "prefix_length", "prefix", "typical", "relaxed", "num_runner_ups", "own_guesses", "waits_for_drafts", "pad_ms")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +127,7 @@ class Open(_message.Message):
     NUM_RUNNER_UPS_FIELD_NUMBER: _ClassVar[int]
     OWN_GUESSES_FIELD_NUMBER: _ClassVar[int]
     WAITS_FOR_DRAFTS_FIELD_NUMBER: _ClassVar[int]
+    PAD_MS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model: str
     tokenizer_fingerprint: str
@@ -141,7 +144,8 @@ class Open(_message.Message):
     num_runner_ups: int
     own_guesses: bool
     waits_for_drafts: bool
-    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ..., num_prompt_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., prefix_length: _Optional[int] = ..., prefix: _Optional[_Iterable[int]] = ..., typical: _Optional[_Union[TypicalThresholds, _Mapping]] = ..., relaxed: _Optional[_Union[RelaxedMargins, _Mapping]] = ..., num_runner_ups: _Optional[int] = ..., own_guesses: _Optional[bool] = ..., waits_for_drafts: _Optional[bool] = ...) -> None: ...
+    pad_ms: int
+    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ..., num_prompt_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., prefix_length: _Optional[int] = ..., prefix: _Optional[_Iterable[int]] = ..., typical: _Optional[_Union[TypicalThresholds, _Mapping]] = ..., relaxed: _Optional[_Union[RelaxedMargins, _Mapping]] = ..., num_runner_ups: _Optional[int] = ..., own_guesses: _Optional[bool] = ..., waits_for_drafts: _Optional[bool] = ..., pad_ms: _Optional[int] = ...) -> None: ...
 
 class TypicalThresholds(_message.Message):
     __slots__ = ("epsilon", "delta")
@@ -198,18 +202,20 @@ class Ping(_message.Message):
     def __init__(self) -> None: ...
 
 class SessionResponse(_message.Message):
-    __slots__ = ("opened", "commit", "go_away", "pong", "failure")
+    __slots__ = ("opened", "commit", "go_away", "pong", "failure", "padding")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     GO_AWAY_FIELD_NUMBER: _ClassVar[int]
     PONG_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     commit: Commit
     go_away: GoAway
     pong: Pong
     failure: Failure
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    padding: bytes
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Pong(_message.Message):
     __slots__ = ()
@@ -226,16 +232,18 @@ class Failure(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_id", "limits", "acceptance_mode", "answers_pings")
+    __slots__ = ("session_id", "limits", "acceptance_mode", "answers_pings", "pad_ms")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     ACCEPTANCE_MODE_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_PINGS_FIELD_NUMBER: _ClassVar[int]
+    PAD_MS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     limits: Limits
     acceptance_mode: AcceptanceMode
     answers_pings: bool
-    def __init__(self, session_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ..., answers_pings: _Optional[bool] = ...) -> None: ...
+    pad_ms: int
+    def __init__(self, session_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ..., answers_pings: _Optional[bool] = ..., pad_ms: _Optional[int] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("start", "tokens", "num_accepted", "is_correction", "finish_reason", "queue_us", "pass_us", "num_rows", "credit", "price_permille", "runner_ups", "num_guessed")

@@ -1,24 +1,24 @@
 """Checks of the verifier and the way to it: reachable, of one release, of one mind about tokens."""
 
 import asyncio
-import ipaddress
-import socket
 import statistics
 import time
-from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from outrider_common.config import EdgeSettings
 from outrider_common.errors import UnavailableError
 from outrider_common.messages import PROTOCOL_VERSION
-from outrider_edge.doctor.examination import Check, Verdict, in_thread
+from outrider_edge.channel import open_channel
+from outrider_edge.doctor.examination import Check, Verdict
 from outrider_edge.doctor.findings import Grade
 from outrider_edge.doctor.patient import Patient
 from outrider_edge.grpc_link import GrpcLink
-from outrider_edge.verifier_addresses import DNS, resolve, split_addresses
+from outrider_edge.link_security import LinkSecurity
+from outrider_edge.verifier_addresses import resolve, split_addresses
 
 _MS: Final = 1000
 _NUM_PINGS: Final = 11
@@ -41,11 +41,11 @@ async def _addresses(patient: Patient) -> list[str]:
 
 
 async def _one_verifier(patient: Patient, address: str) -> Verdict:
-    timeout_s = patient.settings.edge.connect_timeout_s
-    async with GrpcLink(address, connect_timeout_s=timeout_s) as link:
+    edge = patient.settings.edge
+    async with link_of(edge, address) as link:
         info = await link.model_info()
     patient.info = patient.info or info
-    await _refuse_unhealthy(address, timeout_s)
+    await _refuse_unhealthy(edge, address)
     if info.protocol_version != PROTOCOL_VERSION:
         return Verdict.bad(
             f"The verifier at {address} speaks protocol version {info.protocol_version}, this "
@@ -61,11 +61,21 @@ async def _one_verifier(patient: Patient, address: str) -> Verdict:
     return Verdict.good(f"{said}, release {ours}.")
 
 
-async def _refuse_unhealthy(address: str, timeout_s: float) -> None:
-    async with grpc.aio.insecure_channel(address) as channel:
+def link_of(edge: EdgeSettings, address: str) -> GrpcLink:
+    """A link as the settings have it."""
+    return GrpcLink(
+        address, connect_timeout_s=edge.connect_timeout_s, security=LinkSecurity.of(edge)
+    )
+
+
+async def _refuse_unhealthy(edge: EdgeSettings, address: str) -> None:
+    security = LinkSecurity.of(edge)
+    async with open_channel(address, security, security.read()) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+            answer = await stub.Check(
+                health_pb2.HealthCheckRequest(), timeout=edge.connect_timeout_s
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return
@@ -91,30 +101,10 @@ async def _same_tokens(patient: Patient) -> Verdict:
     return Verdict.good("Bundle and verifier have the same tokens.")
 
 
-async def _privacy(patient: Patient) -> Verdict:
-    names = split_addresses(patient.settings.edge.verifier)
-    hosts = [name.removeprefix(DNS).rpartition(":")[0].strip("[]") for name in names]
-    addresses: set[str] = set()
-    for host in hosts:
-        look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
-        try:
-            found = await in_thread(look_up)
-        except OSError as error:
-            return Verdict.bad(f"There is no address of {host} ({error}); correct --verifier.")
-        addresses |= {str(entry[4][0]).partition("%")[0] for entry in found}
-    if all(ipaddress.ip_address(address).is_loopback for address in addresses):
-        return Verdict.good("Plain text, which does not leave this machine.")
-    return Verdict.doubtful(
-        f"Tokens travel to {' and '.join(hosts)} in plain text, for there is no TLS yet; go "
-        "through a tunnel such as WireGuard or 'ssh -L', unless the network between is yours."
-    )
-
-
 async def _round_trip(patient: Patient) -> Verdict:
-    edge = patient.settings.edge
     seconds = []
     address = (await _addresses(patient))[0]
-    async with GrpcLink(address, connect_timeout_s=edge.connect_timeout_s) as link:
+    async with link_of(patient.settings.edge, address) as link:
         await link.model_info()  # connects
         for _ in range(_NUM_PINGS):
             began = time.perf_counter()
@@ -132,11 +122,5 @@ async def _round_trip(patient: Patient) -> Verdict:
 VERIFIER_CHECKS: Final = (
     Check("verifier", _verifier, needs=("settings",), if_it_hangs=_DOWN),
     Check("same tokens", _same_tokens, needs=("tokenizer", "verifier")),
-    Check(
-        "privacy",
-        _privacy,
-        needs=("settings",),
-        if_it_hangs="the name server does not answer: write the verifier's address in numbers.",
-    ),
     Check("round trip", _round_trip, needs=("verifier",), if_it_hangs=_DOWN),
 )
