@@ -4,7 +4,7 @@ An interceptor, so that no service is open by accident: only health is. Turns wh
 peer into values, and errors into statuses; `authentication` and `tenant_usage` decide.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any, Final
@@ -25,6 +25,9 @@ from outrider_common.errors import (
     UnauthenticatedError,
 )
 from outrider_common.token_bucket import TokenBucket
+
+Requests = AsyncIterator[Any] | None
+"""What a caller sends; None where that is one message, which gRPC has read."""
 
 _OPEN_TO_ALL: Final = f"/{health.SERVICE_NAME}/"
 _BEARER: Final = "bearer "
@@ -87,38 +90,40 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _guarded_session(self, behaviour: Any) -> Callable[[Any, Context], Any]:
         async def guarded(requests: Any, context: Context) -> None:
-            caller = await self._let_in(context)
+            caller = await self._let_in(context, requests)
             CALLER.set(caller)
             with ExitStack() as stack:
                 try:
                     stack.enter_context(self._usage.session(caller))
                 except QuotaError as error:
-                    await abort(context, error)
+                    await abort(context, error, requests)
                 self._row_limits.limit(caller.tenant, caller.quotas.rows_per_s)
                 rate = self._max_messages_per_s
                 await behaviour(paced(requests, TokenBucket(rate, rate)), context)
 
         return guarded
 
-    async def _let_in(self, context: Context) -> Caller:
+    async def _let_in(self, context: Context, requests: Requests = None) -> Caller:
         """Who calls; whoever may not ends here."""
         try:
             return self._authenticator.authenticate(shown_by(context), self._model)
         except UnauthenticatedError as error:
-            await self._turn_away(context, error)
+            await self._turn_away(context, error, requests)
         except OutriderError as error:
-            await abort(context, error)
+            await abort(context, error, requests)
         raise AssertionError("a refused call goes on")
 
-    async def _turn_away(self, context: Context, error: UnauthenticatedError) -> None:
+    async def _turn_away(
+        self, context: Context, error: UnauthenticatedError, requests: Requests
+    ) -> None:
         wait_s = self._failed_attempts.count(context.peer())
         if wait_s == 0.0:
-            await abort(context, error)
+            await abort(context, error, requests)
         too_many = CapacityError(
             f"Too many calls from there that nobody vouches for; try again in {wait_s:.0f} s.",
             retry_after_s=wait_s,
         )
-        await abort(context, too_many, is_logged=False)
+        await abort(context, too_many, requests, is_logged=False)
 
 
 def shown_by(context: Context) -> Shown:

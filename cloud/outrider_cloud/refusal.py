@@ -3,9 +3,11 @@
 Knows nothing of why.
 """
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
 
 import grpc
 
@@ -21,14 +23,29 @@ _logger = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-async def abort(context: Context, error: OutriderError, *, is_logged: bool = True) -> None:
-    """End a call with an error; gRPC raises, unless the caller is gone.
+QUIET_S: Final = 0.05
+MOST_READING_S: Final = 1.0
+"""What an edge is still writing is read until nothing comes for so long, for so long at most."""
+
+
+async def abort(
+    context: Context,
+    error: OutriderError,
+    requests: AsyncIterator[Any] | None = None,
+    *,
+    is_logged: bool = True,
+) -> None:
+    """End a call with an error; never returns, for gRPC raises.
 
     Args:
         context: of the call.
         error: why.
+        requests: what the caller may still be writing. It is read first: the status of a call is
+            lost to a client of asyncio that is writing when the call ends.
         is_logged: whether there is an event of it.
     """
+    if requests is not None:
+        await _read_to_quiet(requests)
     if is_logged:
         log.event(
             _logger,
@@ -39,10 +56,17 @@ async def abort(context: Context, error: OutriderError, *, is_logged: bool = Tru
             peer=context.peer(),
         )
     if context.done():
-        return  # nobody is there to be told
+        raise grpc.aio.AbortError("nobody is there to be told")
     await context.abort(
         grpc.StatusCode[error.status], str(error), trailing_metadata=tuple(_metadata(error))
     )
+
+
+async def _read_to_quiet(requests: AsyncIterator[Any]) -> None:
+    with contextlib.suppress(TimeoutError, OutriderError):
+        async with asyncio.timeout(MOST_READING_S):
+            while await asyncio.wait_for(anext(aiter(requests), None), QUIET_S) is not None:
+                pass
 
 
 def _metadata(error: OutriderError) -> Iterator[tuple[str, str]]:

@@ -78,7 +78,7 @@ class VerifierServicer:
         try:
             await self._serve(all_readable(requests), context)
         except OutriderError as error:
-            await abort(context, error)
+            await abort(context, error, requests)
 
     async def _serve(self, requests: Requests, context: Context) -> None:
         self._drain.refuse_if_begun()

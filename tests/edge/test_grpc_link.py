@@ -105,6 +105,7 @@ async def test_an_error_of_the_verifier_comes_out_as_the_same_error(server: Any)
     servicer, address, _ = server
 
     async def script(requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
+        await anext(requests)
         await context.abort(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "All sessions are taken.",
