@@ -11,7 +11,8 @@ from typing import Final
 from outrider_common.errors import UnavailableError
 
 NUM_TICKS: Final = 8
-"""Ticks in the longest silence; in the first half of it nothing is asked."""
+"""Ticks without a word after which a verifier is given up; in the first half nothing is asked. The
+silence may begin up to one tick before the first of them."""
 
 ROUND_TRIPS: Final = 2
 """An answer gets so many times as long as opening the session took, which is a round trip or more,
@@ -39,7 +40,7 @@ class Heartbeat:
     """
 
     def __init__(self, silence_s: float, opening_s: float) -> None:
-        self.tick_s = silence_s / NUM_TICKS
+        self.tick_s = silence_s / (NUM_TICKS + 1)
         self._ask_at = NUM_TICKS // 2
         needed = math.ceil(ROUND_TRIPS * opening_s / self.tick_s)
         self._give_up_at = self._ask_at + max(NUM_TICKS - self._ask_at, needed)

@@ -19,7 +19,7 @@ def test_a_silent_verifier_is_asked_once_and_then_given_up() -> None:
     beats = silence(heartbeat)
     assert beats.count(Beat.ASK) == 1
     assert beats.index(Beat.ASK) * heartbeat.tick_s < 1.0
-    assert len(beats) * heartbeat.tick_s == 2.0
+    assert (len(beats) + 1) * heartbeat.tick_s == 2.0  # it was heard just after a tick
 
 
 def test_whoever_hears_something_does_not_ask() -> None:
@@ -41,5 +41,6 @@ def test_a_long_way_gets_the_time_that_it_needs(silence_s: float, opening_s: flo
     beats = silence(heartbeat)
     asked_for_s = (len(beats) - 1 - beats.index(Beat.ASK)) * heartbeat.tick_s
     assert asked_for_s >= opening_s
-    assert asked_for_s >= silence_s / 2 - 1e-9
-    assert len(beats) * heartbeat.tick_s <= silence_s + 2 * opening_s + heartbeat.tick_s
+    assert asked_for_s >= 0.4 * silence_s
+    longest_s = (len(beats) + 1) * heartbeat.tick_s
+    assert longest_s <= silence_s + 2 * opening_s + heartbeat.tick_s
