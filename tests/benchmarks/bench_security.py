@@ -31,7 +31,7 @@ from outrider_edge.grpc_link import GrpcLink
 from outrider_edge.link_security import LinkSecurity
 
 NUM_SESSIONS: Final = 16
-NUM_TOKENS: Final = 96
+USUAL_TOKENS: Final = 96
 CHAIN: Final = 4
 """Nodes that a session drafts after each commit."""
 
@@ -63,11 +63,13 @@ class Figures:
     bytes_per_token: list[float] = field(default_factory=list)
 
 
-async def one_session(link: GrpcLink, spec: SyntheticSpec, number: int) -> tuple[int, int]:
+async def one_session(
+    link: GrpcLink, spec: SyntheticSpec, number: int, num_tokens: int
+) -> tuple[int, int]:
     """Draft one answer to its end; tokens and bytes."""
     text = [1 + (number * 7 + i) % 150 for i in range(20)]
     message = OpenSession(
-        tuple(text), len(text), NUM_TOKENS, SamplingParams(), spec.tokenizer_fingerprint
+        tuple(text), len(text), num_tokens, SamplingParams(), spec.tokenizer_fingerprint
     )
     session = await link.open(message, 65536)
     num_nodes, start = 0, len(text)
@@ -93,7 +95,7 @@ def chain(spec: SyntheticSpec, text: Sequence[int], num_before: int) -> list[Dra
     return nodes
 
 
-async def one_turn(way: Way, spec: SyntheticSpec, figures: Figures) -> None:
+async def one_turn(way: Way, spec: SyntheticSpec, num_tokens: int, figures: Figures) -> None:
     """All sessions at once, over one link."""
     security = LinkSecurity.of(way.settings)
     link = GrpcLink(way.address, security=security, pad_ms=way.settings.pad_ms)
@@ -101,22 +103,24 @@ async def one_turn(way: Way, spec: SyntheticSpec, figures: Figures) -> None:
         await link.model_info()  # connects
         began = time.perf_counter()
         answers = await asyncio.gather(
-            *(one_session(link, spec, number) for number in range(NUM_SESSIONS))
+            *(one_session(link, spec, number, num_tokens) for number in range(NUM_SESSIONS))
         )
         seconds = time.perf_counter() - began
-    num_tokens = sum(tokens for tokens, _ in answers)
-    figures.tokens_per_s.append(num_tokens / seconds)
-    figures.bytes_per_token.append(sum(size for _, size in answers) / num_tokens)
+    total = sum(tokens for tokens, _ in answers)
+    figures.tokens_per_s.append(total / seconds)
+    figures.bytes_per_token.append(sum(size for _, size in answers) / total)
 
 
-async def measure(ways: Sequence[Way], spec: SyntheticSpec, num_turns: int) -> list[Figures]:
+async def measure(
+    ways: Sequence[Way], spec: SyntheticSpec, num_turns: int, num_tokens: int
+) -> list[Figures]:
     """The ways in turn; the first turn only warms up."""
     all_figures = [Figures() for _ in ways]
     for way in ways:
-        await one_turn(way, spec, Figures())
+        await one_turn(way, spec, num_tokens, Figures())
     for _ in range(num_turns):
         for way, figures in zip(ways, all_figures, strict=True):
-            await one_turn(way, spec, figures)
+            await one_turn(way, spec, num_tokens, figures)
     return all_figures
 
 
@@ -204,6 +208,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--tokens", type=int, default=USUAL_TOKENS, help="of each answer")
     parser.add_argument("--target", action="append", choices=TARGETS)
     parser.add_argument("--no-padding", action="store_true", help="TLS only")
     options = parser.parse_args()
@@ -211,7 +216,8 @@ def main() -> None:
         model = f"synthetic:vocab=200,acceptance=0.8,{target},positions=512"
         with ways_to_run(model) as ways:
             chosen = ways[:2] if options.no_padding else ways
-            all_figures = asyncio.run(measure(chosen, SyntheticSpec.parse(model), options.turns))
+            spec, turns, tokens = SyntheticSpec.parse(model), options.turns, options.tokens
+            all_figures = asyncio.run(measure(chosen, spec, turns, tokens))
             print_table(target, chosen, all_figures)
 
 
