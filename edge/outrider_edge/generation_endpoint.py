@@ -23,6 +23,7 @@ from outrider_edge.choice_stream import (
     Event,
     Finished,
     ServingRuntime,
+    Traced,
     Written,
 )
 from outrider_edge.generation import GenerationRequest, GenerationResult
@@ -35,10 +36,12 @@ from outrider_edge.http_exchange import (
     encode_json,
 )
 from outrider_edge.json_fields import parse_json
+from outrider_edge.live_trace import Json, event_json
 from outrider_edge.openai_errors import error_answer
 from outrider_edge.openai_requests import ApiRequest, FreshSeed
 from outrider_edge.openai_responses import AnswerForm
 from outrider_edge.serving import Serving
+from outrider_edge.tokenizer import EdgeTokenizer
 
 _logger = logging.getLogger(__name__)
 
@@ -114,6 +117,7 @@ class GenerationEndpoint:
         request = self.parse(parse_json(body), self.serving.sampling, _fresh_seed)
         runtime = self.serving.require_runtime()
         request.check_model(runtime.info.model)
+        request.handling.check_policy(runtime.policies)
         with self.serving.room(request.num_answers):
             # Long texts take their time, and other streams shall not wait for them.
             generations = await asyncio.to_thread(
@@ -123,9 +127,15 @@ class GenerationEndpoint:
             form = self._form(exchange, runtime, generations[0])
             num_prompt_tokens = _num_prompt_tokens(request, generations)
             self.serving.metrics.prompted(form.model, num_prompt_tokens)
-            async with ChoiceStream(runtime, generations) as stream:
+            async with ChoiceStream(runtime, generations, request.handling) as stream:
                 conversation = Conversation(
-                    self.serving, stream, form, num_prompt_tokens, len(generations), began
+                    self.serving,
+                    stream,
+                    form,
+                    num_prompt_tokens,
+                    len(generations),
+                    began,
+                    Watching(runtime.tokenizer, form) if request.handling.is_traced else None,
                 )
                 with self.serving.tracked(stream):
                     await conversation.go_on(exchange, request)
@@ -157,6 +167,7 @@ class Conversation:
         num_prompt_tokens: of all prompts.
         num_choices: how many there will be.
         began: when the request came, by `time.perf_counter`.
+        watching: tells everything that happens; None: nobody asked.
     """
 
     serving: Serving
@@ -165,6 +176,7 @@ class Conversation:
     num_prompt_tokens: int
     num_choices: int
     began: float
+    watching: "Watching | None" = None
     _results: dict[int, GenerationResult] = field(init=False, default_factory=dict)
     _begun: set[int] = field(init=False, default_factory=set)
 
@@ -206,8 +218,9 @@ class Conversation:
     def _take(self, events: Sequence[Event]) -> bytes:
         """Note what has happened; returns it as server-sent events.
 
-        Tokens that came together go together.
+        Tokens that came together go together, after what led to them.
         """
+        watched = self.watching.watch(events) if self.watching else b""
         texts: defaultdict[int, str] = defaultdict(str)
         endings = b""
         for event in events:
@@ -219,7 +232,7 @@ class Conversation:
                     self._note_result(index, result)
                     endings += encode_event(self.form.ending(index, result))
         pieces = (self.form.piece(index, text) for index, text in texts.items() if text)
-        return b"".join(map(encode_event, pieces)) + endings
+        return watched + b"".join(map(encode_event, pieces)) + endings
 
     def _note_first_token(self, index: int) -> None:
         if index not in self._begun:
@@ -234,6 +247,32 @@ class Conversation:
     @property
     def _seconds(self) -> float:
         return time.perf_counter() - self.began
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Tells a client that asked what happens on the way to its answer.
+
+    Attributes:
+        tokenizer: says what drafted tokens read as.
+        form: how the answer is worded.
+    """
+
+    tokenizer: EdgeTokenizer
+    form: AnswerForm
+
+    def watch(self, events: Sequence[Event]) -> bytes:
+        """What has happened, as a server-sent event for each choice."""
+        said: defaultdict[int, list[Json]] = defaultdict(list)
+        for event in events:
+            match event:
+                case Traced(index, what) | Written(index, what):
+                    said[index].append(event_json(what, self._text_of))
+        told = (self.form.traced(index, events) for index, events in said.items())
+        return b"".join(map(encode_event, told))
+
+    def _text_of(self, token: int) -> str:
+        return self.tokenizer.decode([token])
 
 
 def _fresh_seed() -> int:

@@ -19,6 +19,7 @@ from outrider_common.errors import InvalidPromptError, InvalidSamplingError, Unk
 from outrider_common.messages import ModelInfo
 from outrider_common.sampling import MAX_SEED, SamplingParams
 from outrider_edge.generation import GenerationRequest
+from outrider_edge.handling import AS_USUAL, Handling, parse_handling
 from outrider_edge.json_fields import Fields, shown
 from outrider_edge.openai_errors import BadRequestError
 from outrider_edge.tokenizer import EdgeTokenizer
@@ -111,6 +112,7 @@ class ApiRequest:
         stream: whether to answer piece by piece.
         include_usage: whether the last piece says what was used.
         generation: everything else, with an empty prompt.
+        handling: how the answers are made.
     """
 
     model: str
@@ -119,6 +121,7 @@ class ApiRequest:
     stream: bool
     include_usage: bool
     generation: GenerationRequest
+    handling: Handling = AS_USUAL
 
     @property
     def num_answers(self) -> int:
@@ -211,6 +214,7 @@ def _request(
             ignore_eos=body.switch("ignore_eos"),
             acceptance=_acceptance(body, defaults),
         ),
+        handling=parse_handling(body, stream=stream),
     )
     body.finish()
     return request

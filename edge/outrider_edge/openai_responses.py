@@ -48,6 +48,11 @@ class AnswerForm:
         """More text of one choice."""
         return self._chunk(self._piece(index, text))
 
+    def traced(self, index: int, events: Sequence[Json]) -> Json:
+        """What happened on the way to one choice, for a client that watches."""
+        said = {"index": index, "events": list(events)}
+        return {**self._head(self._chunk_object), "choices": [], "outrider": said}
+
     def ending(self, index: int, result: GenerationResult) -> Json:
         """The end of one choice; its text has been sent."""
         piece = self._piece(index, "")

@@ -4,9 +4,10 @@ The one place that knows every class of the edge.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 
 from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.errors import MismatchError
@@ -48,6 +49,7 @@ class EdgeRuntime:
         calibration: what guesses are worth; every generation adds to it.
         estimators: the pace of link, verifier and drafter; every generation adds to it.
         policy: how sessions draft.
+        policies: those that a request may ask for, by name.
     """
 
     tokenizer: EdgeTokenizer
@@ -60,42 +62,55 @@ class EdgeRuntime:
     calibration: Calibration
     estimators: Estimators
     policy: DraftingPolicy = AUTO
+    policies: Mapping[str, DraftingPolicy] = field(default_factory=dict)
 
     async def generate(
         self,
         request: GenerationRequest,
         on_token: OnToken,
         recorder: TraceRecorder | None = None,
+        policy: str | None = None,
     ) -> GenerationResult:
         """Answer one request; each token goes to `on_token` as it is committed.
 
-        A recorder is told of everything that happens.
+        Args:
+            request: what to generate.
+            on_token: takes the tokens.
+            recorder: told of everything that happens.
+            policy: the name of one in `policies`; None: the runtime's own. The pace at which things
+                go under another one is kept from other requests, which it would mislead.
 
         Raises:
             OutriderError: the request cannot be served.
         """
-        self.info.check_prompt_length(len(request.prompt))  # as the verifier would, but sooner
-        self.info.check_acceptance_mode(request.acceptance.mode)
-        task = DraftingTask(
-            request.sampling, len(request.prompt), self.info.vocab_size, request.acceptance.mode
-        )
+        drafting = self.policy if policy is None else self.policies[policy]
+        factory = self.factory if drafting.drafts else NoneFactory()
+        is_own = drafting is self.policy
         generation = Generation(
             request,
             link=self.link,
             info=self.info,
             tokenizer_fingerprint=self.fingerprint,
-            proposer=self.factory.start(task),
-            proposer_name=self.factory.name,
+            proposer=factory.start(self._task(request)),
+            proposer_name=factory.name,
             detokenizer=self.tokenizer.detokenizer(),
             executor=self.executor,
             max_depth=self.max_depth,
             on_token=on_token,
             calibration=self.calibration,
-            estimators=self.estimators,
-            policy=self.policy,
+            estimators=self.estimators if is_own else deepcopy(self.estimators),
+            policy=drafting,
             recorder=recorder,
         )
         return await generation.run()
+
+    def _task(self, request: GenerationRequest) -> DraftingTask:
+        """What a proposer is told; refuses what the verifier would refuse, but sooner."""
+        self.info.check_prompt_length(len(request.prompt))
+        self.info.check_acceptance_mode(request.acceptance.mode)
+        return DraftingTask(
+            request.sampling, len(request.prompt), self.info.vocab_size, request.acceptance.mode
+        )
 
     def trace(
         self, recorder: TraceRecorder, result: GenerationResult, drafter: str
@@ -137,7 +152,8 @@ async def edge_runtime(
     async with GrpcLink(settings.verifier, connect_timeout_s=settings.connect_timeout_s) as link:
         info = await link.model_info()
         _refuse_strangers(info, fingerprint, settings)
-        policy = POLICIES[settings.policy].with_block(settings.block_nodes)
+        policies = offered_policies(settings)
+        policy = policies[settings.policy]
         names = settings.proposers if policy.drafts else ("none",)
         factory = CombinedFactory([_MAKERS[name](settings, bundle) for name in names])
         pair = info.model, bundle.path.name
@@ -156,7 +172,18 @@ async def edge_runtime(
                 calibration=calibration,
                 estimators=Estimators(),
                 policy=policy,
+                policies=policies,
             )
+
+
+def offered_policies(settings: EdgeSettings) -> dict[str, DraftingPolicy]:
+    """Those that requests may ask for: an edge whose own does not draft has loaded no drafter."""
+    has_drafter = POLICIES[settings.policy].drafts
+    return {
+        name: policy.with_block(settings.block_nodes)
+        for name, policy in POLICIES.items()
+        if has_drafter or not policy.drafts
+    }
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from outrider_edge.daemon import http_server
 from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
 from outrider_edge.listening import listening_sockets
 from outrider_edge.serving import Serving
+from outrider_edge.tracing import TraceRecorder
 
 STREAM = HI | {"stream": True}
 MEBIBYTE = "x" * (1 << 20)
@@ -94,7 +95,9 @@ async def test_a_client_that_closes_its_socket_ends_its_generation() -> None:
 class Flood(FakeRuntime):
     """Writes more than any buffer on the way holds."""
 
-    async def _generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+    async def _generate(
+        self, request: GenerationRequest, on_token: OnToken, recorder: TraceRecorder
+    ) -> GenerationResult:
         records = [a_record(i, "x", MEBIBYTE) for i in range(32)]
         for record in records:
             on_token(record)
