@@ -128,8 +128,8 @@ class Slots:
 class ChoiceStream:
     """Runs generations as tasks, and gathers what they say.
 
-    What waits to be read is bounded by the lengths of the answers and of their traces: a client that reads slowly finds
-    more in each batch, and holds up nobody.
+    What waits to be read is bounded by the lengths of the answers and of their traces: a client
+    that reads slowly finds more in each batch, and holds up nobody.
 
     Args:
         runtime: generates.
