@@ -14,6 +14,7 @@ export class Answer {
     this.openedS = null;
     this.finishReason = null;
     this.seed = request.seed ?? null;
+    this.lossyMode = null; // the name of the acceptance mode, where the text is not the target's own
     this.problem = null; // why it ended early, as a sentence
     this.isOver = false;
     this.ahead = Infinity; // the page's clock minus the generation's
@@ -28,9 +29,9 @@ export class Answer {
     this.text += choice?.delta?.content ?? "";
     this.finishReason = choice?.finish_reason ?? this.finishReason;
     this.seed = piece.outrider?.seed ?? this.seed;
+    if (piece.outrider?.is_lossless === false) this.lossyMode = piece.outrider.acceptance_mode;
     const events = piece.outrider?.events ?? [];
     for (const event of events) this.#note(event, nowS);
-    return events;
   }
 
   end(problem = null) {

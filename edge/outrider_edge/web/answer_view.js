@@ -69,6 +69,7 @@ export class TurnView {
       answer.acceptance === null ? "" : `${percent(answer.count("drafted") / answer.tokens.length)} drafted`,
       answer.request.policy ? `policy ${answer.request.policy}` : "",
       answer.request.temperature > 0 && answer.seed !== null ? `seed ${answer.seed}` : "",
+      answer.lossyMode ? `lossy: acceptance mode ${answer.lossyMode}` : "",
       ways[answer.finishReason] ?? "",
     ].filter(Boolean);
     const meta = element("div", { class: "meta" }, ...facts.map((fact) => element("span", { text: fact })));

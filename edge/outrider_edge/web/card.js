@@ -2,7 +2,7 @@
 
 import { byId, element } from "./dom.js";
 import { barInWords } from "./timeline.js";
-import { counted, milliseconds, ORIGINS, visible } from "./words.js";
+import { chance, counted, milliseconds, ORIGINS, visible } from "./words.js";
 
 const GAP = 8;
 const MOST_OTHERS = 6;
@@ -55,7 +55,7 @@ function facts(token, answer) {
   const pass = answer.passOf(token);
   const rows = [["Place", `position ${token.position}, token ${token.token}`]];
   if (node) {
-    rows.push(["Drafted", `${milliseconds(node.drafted_at_s)}, by ${node.proposer}, chance ${node.chance.toFixed(2)}`]);
+    rows.push(["Drafted", `${milliseconds(node.drafted_at_s)}, by ${node.proposer}, chance ${chance(node.chance)}`]);
     rows.push(["Sent", milliseconds(node.sent_at_s)]);
   }
   rows.push(["Committed", milliseconds(token.committed_at_s)]);
@@ -83,7 +83,7 @@ function others(token, answer) {
       {},
       element("td", { text: visible(node.text) }),
       element("td", { class: "fate", "data-fate": fate, text: fate === "late" ? "too late" : fate }),
-      element("td", { class: "number", text: `${node.proposer} ${node.chance.toFixed(2)}` }),
+      element("td", { class: "number", text: `${node.proposer} ${chance(node.chance)}` }),
     );
   });
   const more = [

@@ -14,7 +14,10 @@ export class Composer {
     });
     this.message.addEventListener("keydown", (event) => this.#key(event));
     this.message.addEventListener("input", () => this.#fit());
-    byId("stop").addEventListener("click", on.stop);
+    byId("stop").addEventListener("click", () => {
+      on.stop();
+      this.message.focus();
+    });
     byId("policy").addEventListener("change", () => this.#hint());
   }
 
@@ -24,6 +27,7 @@ export class Composer {
     this.message.value = "";
     this.#fit();
     send(text);
+    this.message.focus(); // the button that had the focus may be gone
   }
 
   #key(event) {
@@ -73,6 +77,7 @@ export class Composer {
     this.busy = isBusy;
     byId("send").hidden = isBusy;
     byId("stop").hidden = !isBusy;
+    document.body.classList.toggle("busy", isBusy);
   }
 
   get isBusy() {

@@ -52,8 +52,8 @@ class Page {
     });
     view.finish();
     this.#stayAtTheEnd();
-    this.instruments.refresh();
-    announce(answer.problem ?? `Answer complete: ${counted(answer.tokens.length, "token")} in ${duration(answer.lastTokenS ?? 0)}`);
+    if (this.instruments.answer === answer) this.instruments.refresh();
+    announce(answer.problem ?? `The answer has ended: ${counted(answer.tokens.length, "token")} in ${duration(answer.lastTokenS ?? 0)}`);
   }
 
   /** Have the same prompt answered under the other policy, and show both. */

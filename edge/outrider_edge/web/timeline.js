@@ -1,7 +1,7 @@
 // The timeline of an answer on a canvas: the drafter above, the verifier below it, the text at the
 // bottom. Laid out as outrider_charts/timeline.py is. Knows nothing of streams or of the page.
 
-import { milliseconds, percent, visible } from "./words.js";
+import { chance, milliseconds, percent, visible } from "./words.js";
 
 const LOOKS = {
   committed: "committed",
@@ -349,7 +349,7 @@ export function barInWords(what, answer) {
     return `${pass.num_rows} rows, ${pass.num_accepted} drafts taken, ${pass.tokens.length} committed; queue ${milliseconds(pass.queue_s)}, pass ${milliseconds(pass.pass_s)}`;
   }
   const { node } = what;
-  return `“${visible(node.text)}” by ${node.proposer}, chance ${node.chance.toFixed(2)}: ${answer.fateOf(node)}`;
+  return `“${visible(node.text)}” by ${node.proposer}, chance ${chance(node.chance)}: ${answer.fateOf(node)}`;
 }
 
 function isMarked(what, position) {

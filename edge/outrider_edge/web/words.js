@@ -32,6 +32,11 @@ export function percent(share) {
   return `${Math.round(share * 100)} %`;
 }
 
+/** Not rounded up to certainty. */
+export function chance(share) {
+  return share > 0.99 && share < 1 ? "above 0.99" : share.toFixed(2);
+}
+
 /** A token's text on one line: what cannot be seen is named. */
 export function visible(text) {
   if (text === "") return "(no text of its own)";
