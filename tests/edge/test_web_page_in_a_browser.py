@@ -293,6 +293,18 @@ async def test_it_follows_the_readers_colours(browser: Browser, scheme: Any) -> 
         assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 29)"}[scheme]
 
 
+@pytest.mark.parametrize("context", [PHONE, {"viewport": {"width": 1280, "height": 800}}])
+async def test_a_long_sentence_does_not_push_the_rest_aside(browser: Browser, context: Any) -> None:
+    serving = a_serving(None, port=0)
+    serving.waiting_for = "No verifier answers, for this reason or that. " * 20
+    async with opened(browser, serving, **context) as page:
+        ends = await page.page.eval_on_selector_all(
+            "header, main, #new-chat, #figures, #composer",
+            "all => all.map(one => one.getBoundingClientRect().right)",
+        )
+        assert max(ends) <= context["viewport"]["width"]
+
+
 async def test_it_fits_a_phone(browser: Browser) -> None:
     async with opened(browser, FakeRuntime(answer="word " * 12 + "x" * 30), **PHONE) as page:
         await page.ask("y" * 200)

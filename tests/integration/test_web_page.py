@@ -12,7 +12,7 @@ from daemons import RunningDaemon, running_daemon
 pytestmark = pytest.mark.slow
 
 QUESTION = "Count from one to twenty in words."
-MAX_TOKENS = 48
+MAX_TOKENS = 32
 ORIGINS = ("drafted", "guessed", "corrected", "hedged")
 
 
@@ -21,6 +21,12 @@ def daemon(verifier_address: str, int8_bundle_dir: Path) -> Iterator[RunningDaem
     with running_daemon(verifier_address, int8_bundle_dir) as daemon:
         daemon.wait_until_ready()
         yield daemon
+
+
+@pytest.fixture(scope="module")
+def usual(daemon: RunningDaemon) -> dict[str, Any]:
+    """The answer under the daemon's own policy."""
+    return answer_of_the_api(daemon)
 
 
 def answer_of_the_api(daemon: RunningDaemon, **own: Any) -> dict[str, Any]:
@@ -37,16 +43,15 @@ async def figure(page: WatchedPage, selector: str) -> str:
 
 
 async def test_the_page_shows_what_the_api_answers_with_origins_history_and_a_comparison(
-    daemon: RunningDaemon,
+    daemon: RunningDaemon, usual: dict[str, Any]
 ) -> None:
-    expected = answer_of_the_api(daemon)
     async with a_browser() as browser, a_page(browser, daemon.url) as page:
         await page.page.fill("#max-tokens", str(MAX_TOKENS))
         await page.ask(QUESTION)
         await page.page.wait_for_selector(".meta .compare", timeout=120_000)
-        assert await page.text() == expected["choices"][0]["message"]["content"]
+        assert await page.text() == usual["choices"][0]["message"]["content"]
         counts = [int(await figure(page, f'[data-count="{origin}"]')) for origin in ORIGINS]
-        assert sum(counts) == expected["usage"]["completion_tokens"]
+        assert sum(counts) == usual["usage"]["completion_tokens"]
         assert counts[0] > 0
         for name in ("speed", "per-pass", "round-trip", "first"):
             assert float((await figure(page, f"#figure-{name}")).split()[0]) > 0
@@ -62,9 +67,8 @@ async def test_the_page_shows_what_the_api_answers_with_origins_history_and_a_co
 
 @pytest.mark.parametrize("policy", ["tree", "stop-and-wait", "cloud"])
 def test_another_policy_for_one_request_writes_the_same_and_leaves_nothing_behind(
-    daemon: RunningDaemon, policy: str
+    daemon: RunningDaemon, usual: dict[str, Any], policy: str
 ) -> None:
-    usual = answer_of_the_api(daemon)
     before = httpx2.get(f"{daemon.url}/status").json()
     own = answer_of_the_api(daemon, outrider={"policy": policy})
     after = httpx2.get(f"{daemon.url}/status").json()
