@@ -10,6 +10,7 @@ from outrider_common.errors import (
     ProtocolViolationError,
     UnknownModelError,
 )
+from outrider_common.logprobs import MAX_TOP_LOGPROBS
 from outrider_common.messages import (
     MAX_RUNNER_UPS,
     PROTOCOL_VERSION,
@@ -27,7 +28,7 @@ def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
         UnknownModelError: a model that is not here.
         UnsupportedError: an acceptance mode that is not offered.
         InvalidPromptError: an empty or too long prompt, or unknown tokens in it.
-        InvalidInputError: `max_tokens`, stop tokens or runner-ups out of range.
+        InvalidInputError: `max_tokens`, stop tokens, runner-ups or log-probabilities out of range.
     """
     _check_version(message.protocol_version)
     check_model_name(message.model, info)
@@ -36,6 +37,7 @@ def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
     _check_prefix(message, info)
     _check_end(message, info)
     _check_runner_ups(message)
+    _check_logprobs(message)
 
 
 def check_model_name(model: str, info: ModelInfo) -> None:
@@ -124,4 +126,12 @@ def _check_runner_ups(message: OpenSession) -> None:
         raise InvalidInputError(
             f"num_runner_ups is {message.num_runner_ups}, but a verifier sends at most "
             f"{MAX_RUNNER_UPS} of each token; ask for fewer."
+        )
+
+
+def _check_logprobs(message: OpenSession) -> None:
+    if (message.num_top_logprobs or 0) > MAX_TOP_LOGPROBS:
+        raise InvalidInputError(
+            f"num_top_logprobs is {message.num_top_logprobs}, but a verifier sends at most "
+            f"{MAX_TOP_LOGPROBS} for each token; ask for fewer."
         )

@@ -10,6 +10,7 @@ from typing import Final
 
 from outrider_common.acceptance import Acceptance, AcceptanceMode
 from outrider_common.errors import InvalidPromptError, UnsupportedError
+from outrider_common.logprobs import TokenLogprobs
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import DraftNode
 
@@ -119,6 +120,8 @@ class OpenSession:
         own_guesses: the verifier may check guesses of its own beside the edge's drafts.
         waits_for_drafts: no hedging: passes wait for draft nodes as long as some may come.
         protocol_version: what the edge speaks.
+        num_top_logprobs: the log-probability of each committed token is wanted, and of so many of
+            the likeliest at its position; None: not wanted.
     """
 
     prefix: tuple[int, ...]
@@ -134,6 +137,7 @@ class OpenSession:
     own_guesses: bool = False
     waits_for_drafts: bool = False
     protocol_version: int = PROTOCOL_VERSION
+    num_top_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,7 @@ class Commit:
         price: what a draft node is worth at least: its chance of being committed, in [0, 1].
         runner_ups: for each token the likeliest others at its position by the target's logits, the
             best first, equally many for each; empty where none were asked for.
+        logprobs: for each token what the target thinks of it; empty where nobody asked.
     """
 
     start: int
@@ -199,6 +204,7 @@ class Commit:
     price: float = 0.0
     runner_ups: tuple[tuple[int, ...], ...] = ()
     num_guessed: int = 0
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
