@@ -57,6 +57,8 @@ class GenerationRequest:
         stop_token_ids: tokens that end the answer, beside the model's own end-of-text ids.
         ignore_eos: do not stop at the model's own end-of-text ids.
         acceptance: how drafts are judged.
+        num_top_logprobs: the records shall say how likely the target found each token, and so many
+            of the likeliest; None: they need not.
     """
 
     prompt: tuple[int, ...]
@@ -66,6 +68,7 @@ class GenerationRequest:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     acceptance: Acceptance = field(default_factory=Acceptance)
+    num_top_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +228,7 @@ class Generation:
             stop_token_ids=request.stop_token_ids,
             ignore_eos=request.ignore_eos,
             acceptance=request.acceptance,
+            num_top_logprobs=request.num_top_logprobs,
             num_runner_ups=self._learner.num_runner_ups if self._learner else 0,
             own_guesses=self._policy.own_guesses,
             waits_for_drafts=self._policy.waits_for_drafts,
@@ -347,6 +351,8 @@ class Generation:
 
     def _take(self, commit: Commit, session: EdgeSession) -> None:
         now_s = self._now_s()
+        if self._request.num_top_logprobs is not None:
+            _require_logprobs(commit)
         self._stats.committed(commit)
         records = session.receive(commit)
         if self._recorder:
@@ -362,6 +368,14 @@ class Generation:
             self._stats.token(record)
             if self._answer.is_stopped:
                 return
+
+
+def _require_logprobs(commit: Commit) -> None:
+    if len(commit.logprobs) != len(commit.tokens):
+        raise MismatchError(
+            "The verifier sends no log-probabilities; install the same release of outrider on both "
+            "sides, or ask without logprobs."
+        )
 
 
 async def _opened(stream: SessionLink, mode: AcceptanceMode) -> Opened:

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from outrider_common import log
 from outrider_common.config import SamplingSettings
 from outrider_common.errors import OutriderError
+from outrider_common.records import TokenRecord
 from outrider_edge.choice_stream import (
     ChoiceStream,
     Event,
@@ -37,11 +38,11 @@ from outrider_edge.http_exchange import (
 )
 from outrider_edge.json_fields import parse_json
 from outrider_edge.live_trace import Json, event_json
+from outrider_edge.logprob_wording import SpokenTokens
 from outrider_edge.openai_errors import error_answer
 from outrider_edge.openai_requests import ApiRequest, FreshSeed
 from outrider_edge.openai_responses import AnswerForm
 from outrider_edge.serving import Serving
-from outrider_edge.tokenizer import EdgeTokenizer
 
 _logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class GenerationEndpoint:
                     num_prompt_tokens,
                     len(generations),
                     began,
-                    Watching(runtime.tokenizer, form) if request.handling.is_traced else None,
+                    Watching(form) if request.handling.is_traced else None,
                 )
                 with self.serving.tracked(stream):
                     await conversation.go_on(exchange, request)
@@ -148,6 +149,7 @@ class GenerationEndpoint:
             created=int(time.time()),
             model=runtime.info.model,
             seed=first.sampling.seed,
+            text_of=lambda token: runtime.tokenizer.decode([token]),
         )
 
 
@@ -179,6 +181,9 @@ class Conversation:
     watching: "Watching | None" = None
     _results: dict[int, GenerationResult] = field(init=False, default_factory=dict)
     _begun: set[int] = field(init=False, default_factory=set)
+    _spoken: defaultdict[int, SpokenTokens] = field(
+        init=False, default_factory=lambda: defaultdict(SpokenTokens)
+    )
 
     async def go_on(self, exchange: Exchange, request: ApiRequest) -> None:
         """Send the answer in the way that was asked for."""
@@ -221,18 +226,25 @@ class Conversation:
         Tokens that came together go together, after what led to them.
         """
         watched = self.watching.watch(events) if self.watching else b""
-        texts: defaultdict[int, str] = defaultdict(str)
+        written: defaultdict[int, list[TokenRecord]] = defaultdict(list)
         endings = b""
         for event in events:
             match event:
                 case Written(index, record):
                     self._note_first_token(index)
-                    texts[index] += record.text
+                    written[index].append(record)
                 case Finished(index, result):
                     self._note_result(index, result)
-                    endings += encode_event(self.form.ending(index, result))
-        pieces = (self.form.piece(index, text) for index, text in texts.items() if text)
-        return watched + b"".join(map(encode_event, pieces)) + endings
+                    left = self._spoken[index].rest(result.finish_reason)
+                    endings += encode_event(self.form.ending(index, result, left))
+        pieces = b"".join(self._piece(index, records) for index, records in written.items())
+        return watched + pieces + endings
+
+    def _piece(self, index: int, records: Sequence[TokenRecord]) -> bytes:
+        """More of one choice; nothing where its tokens added no text yet."""
+        spoken = self._spoken[index].take(records)
+        text = "".join(record.text for record in records)
+        return encode_event(self.form.piece(index, text, spoken)) if text else b""
 
     def _note_first_token(self, index: int) -> None:
         if index not in self._begun:
@@ -254,11 +266,9 @@ class Watching:
     """Tells a client that asked what happens on the way to its answer.
 
     Attributes:
-        tokenizer: says what drafted tokens read as.
         form: how the answer is worded.
     """
 
-    tokenizer: EdgeTokenizer
     form: AnswerForm
 
     def watch(self, events: Sequence[Event]) -> bytes:
@@ -267,12 +277,9 @@ class Watching:
         for event in events:
             match event:
                 case Traced(index, what) | Written(index, what):
-                    said[index].append(event_json(what, self._text_of))
+                    said[index].append(event_json(what, self.form.text_of))
         told = (self.form.traced(index, events) for index, events in said.items())
         return b"".join(map(encode_event, told))
-
-    def _text_of(self, token: int) -> str:
-        return self.tokenizer.decode([token])
 
 
 def _fresh_seed() -> int:

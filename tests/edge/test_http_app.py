@@ -185,7 +185,8 @@ async def test_a_body_that_never_ends_is_given_up() -> None:
         ("DELETE", COMPLETIONS, 405),
         ("POST", "/health", 405),
         ("GET", "/v1/nothing", 404),
-        ("POST", "/", 404),
+        ("POST", "/", 405),
+        ("POST", "/nothing", 404),
     ],
 )
 async def test_wrong_methods_and_routes_are_said_in_the_same_form(
