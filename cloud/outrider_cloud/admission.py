@@ -11,6 +11,7 @@ from outrider_common.errors import (
     ProtocolViolationError,
     UnknownModelError,
 )
+from outrider_common.logprobs import MAX_TOP_LOGPROBS
 from outrider_common.messages import (
     MAX_RUNNER_UPS,
     PROTOCOL_VERSION,
@@ -28,7 +29,8 @@ def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
         UnknownModelError: a model that is not here.
         UnsupportedError: an acceptance mode that is not offered.
         InvalidPromptError: an empty or too long prompt, or unknown tokens in it.
-        InvalidInputError: `max_tokens`, stop tokens, runner-ups or padding out of range.
+        InvalidInputError: `max_tokens`, stop tokens, runner-ups, log-probabilities or padding out of
+            range.
     """
     _check_version(message.protocol_version)
     check_model_name(message.model, info)
@@ -38,6 +40,7 @@ def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
     _check_end(message, info)
     _check_runner_ups(message)
     _check_padding(message)
+    _check_logprobs(message)
 
 
 def check_model_name(model: str, info: ModelInfo) -> None:
@@ -134,4 +137,12 @@ def _check_padding(message: OpenSession) -> None:
         raise InvalidInputError(
             f"pad_ms is {message.pad_ms}, but a verifier sends padded messages every {MIN_PAD_MS} "
             f"to {MAX_PAD_MS} ms, or, with 0, none; set edge.pad_ms to one of these."
+        )
+
+
+def _check_logprobs(message: OpenSession) -> None:
+    if (message.num_top_logprobs or 0) > MAX_TOP_LOGPROBS:
+        raise InvalidInputError(
+            f"num_top_logprobs is {message.num_top_logprobs}, but a verifier sends at most "
+            f"{MAX_TOP_LOGPROBS} for each token; ask for fewer."
         )

@@ -21,6 +21,7 @@ from outrider_cloud.fused_sampling import fused_exact_token
 from outrider_common import noise
 from outrider_common.acceptance import ExactRule, RejectionRule, RelaxedRule, TypicalRule
 from outrider_common.errors import ModelFileError
+from outrider_common.logprobs import TokenLogprobs
 from outrider_common.noise import WORDS_PER_BLOCK, Purpose
 from outrider_common.sampling import SamplingParams
 
@@ -83,6 +84,24 @@ class TensorLogits:
             values.scatter_(-1, chosen, -inf)
             best = values.topk(min(count, values.shape[1] - 1)).indices
         return [tuple(row) for row in best.tolist()]
+
+    def logprobs(
+        self, rows: Sequence[int], tokens: Sequence[int], count: int
+    ) -> list[TokenLogprobs]:
+        """See `PassLogits.logprobs`, in float32; the order of equal ones is the device's own."""
+        with torch.inference_mode():
+            device = self._logits.device
+            chosen = _upload(tokens, torch.int64, device)[:, None]
+            values = self._logits.index_select(0, _upload(rows, torch.int64, device)).float()
+            best = values.topk(min(count, values.shape[1]))
+            picked = torch.cat((values.gather(-1, chosen), best.values), -1)
+            # log softmax of what was picked: [rows, 1 + count]
+            picked -= values.logsumexp(-1, keepdim=True)
+            found = zip(picked.tolist(), best.indices.tolist(), strict=True)
+        return [
+            TokenLogprobs(own, tuple(zip(ids, others, strict=True)))
+            for (own, *others), ids in found
+        ]
 
     def numpy(self) -> Logits:
         """See `PassLogits.numpy`."""

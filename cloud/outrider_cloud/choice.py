@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from outrider_common.acceptance import AcceptanceRule, SparseDistribution
 from outrider_common.errors import ModelFileError
+from outrider_common.logprobs import TokenLogprobs
 
 UNUSABLE: Final = -1
 """Instead of a token: the row's logits are not numbers."""
@@ -73,6 +74,20 @@ class PassLogits(Protocol):
         """
         ...
 
+    def logprobs(
+        self, rows: Sequence[int], tokens: Sequence[int], count: int
+    ) -> list[TokenLogprobs]:
+        """For each row the log-probability of a token, and of the likeliest of the row.
+
+        By the softmax of the logits as they are.
+
+        Args:
+            rows: of the pass's logits, which are numbers.
+            tokens: for each row the one that was chosen there.
+            count: how many of the likeliest for each row.
+        """
+        ...
+
     def numpy(self) -> Logits:
         """A copy or view of all logits, float32, [num_rows, vocab]."""
         ...
@@ -111,6 +126,15 @@ class ArrayLogits:
             for row, token in zip(rows, tokens, strict=True)
         ]
 
+    def logprobs(
+        self, rows: Sequence[int], tokens: Sequence[int], count: int
+    ) -> list[TokenLogprobs]:
+        """See `PassLogits.logprobs`; of equal ones the lowest id is first."""
+        return [
+            logprobs_of_one(self._logits[row], token, count)
+            for row, token in zip(rows, tokens, strict=True)
+        ]
+
     def numpy(self) -> Logits:
         """See `PassLogits.numpy`."""
         return self._logits.astype(np.float32, copy=False)
@@ -146,3 +170,18 @@ def runner_ups_of_one(logits: Logits, token: int, count: int) -> tuple[int, ...]
     """
     ranked = np.argsort(-logits, kind="stable")
     return tuple(ranked[ranked != token][:count].tolist())
+
+
+def logprobs_of_one(logits: Logits, token: int, count: int) -> TokenLogprobs:
+    """The log-probabilities of a token and of the `count` likeliest, of equal ones the lowest.
+
+    Args:
+        logits: of one row, [vocab].
+        token: the one that stands there.
+        count: how many of the likeliest are wanted.
+    """
+    shifted = logits.astype(np.float64) - np.max(logits)
+    logprobs = shifted - np.log(np.sum(np.exp(shifted)))  # log softmax
+    ranked = np.argsort(-logprobs, kind="stable")[:count]
+    top = zip(ranked.tolist(), logprobs[ranked].tolist(), strict=True)
+    return TokenLogprobs(float(logprobs[token]), tuple(top))

@@ -83,6 +83,7 @@ class VerifierSession:
         self._num_prompt_tokens = message.num_prompt_tokens
         self._num_given = len(message.prefix)
         self._num_runner_ups = message.num_runner_ups
+        self._num_top_logprobs = message.num_top_logprobs
         self._takes_distributions = message.acceptance.mode is AcceptanceMode.REJECTION
         self._rule = rule
         self._ending = ending
@@ -230,6 +231,7 @@ class VerifierSession:
             self._num_prompt_tokens,
             self._ending,
             self._num_runner_ups,
+            self._num_top_logprobs,
         )
 
     def finish_prefill(self, work: Work) -> list[Move]:
@@ -281,6 +283,7 @@ class VerifierSession:
                 credit=min(offer.credit, self._limits.max_outstanding_nodes),
                 price=offer.price,
                 runner_ups=verdict.runner_ups,
+                logprobs=verdict.logprobs,
             )
         )
 

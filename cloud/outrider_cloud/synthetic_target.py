@@ -14,10 +14,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from outrider_cloud.choice import ChoicePoint, Logits, choose_one, runner_ups_of_one
+from outrider_cloud.choice import (
+    ChoicePoint,
+    Logits,
+    choose_one,
+    logprobs_of_one,
+    runner_ups_of_one,
+)
 from outrider_cloud.paged_sequence import Move
 from outrider_cloud.target import CACHED_TEXT, CacheShape, Segment
 from outrider_common.acceptance import ExactRule
+from outrider_common.logprobs import TokenLogprobs
 from outrider_common.synthetic import EOS, SyntheticSpec, seen_positions, token_after
 
 Ints = NDArray[np.int64]
@@ -68,6 +75,13 @@ class SyntheticLogits:
         """See `PassLogits.runner_ups`; all tokens but the peak and the end are equally likely."""
         pairs = zip(self._rows(self._peaks[list(rows)]), tokens, strict=True)
         return [runner_ups_of_one(logits, token, count) for logits, token in pairs]
+
+    def logprobs(
+        self, rows: Sequence[int], tokens: Sequence[int], count: int
+    ) -> list[TokenLogprobs]:
+        """See `PassLogits.logprobs`; all tokens but the peak and the end are equally likely."""
+        pairs = zip(self._rows(self._peaks[list(rows)]), tokens, strict=True)
+        return [logprobs_of_one(logits, token, count) for logits, token in pairs]
 
     def numpy(self) -> Logits:
         """See `PassLogits.numpy`."""

@@ -6,13 +6,14 @@ all of them. Knows nothing of threads or KV caches.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import attrgetter
 
 from outrider_cloud.choice import UNUSABLE, ChoicePoint, PassLogits
 from outrider_cloud.target import CACHED_TEXT, Rows
 from outrider_common.acceptance import AcceptanceRule, SparseDistribution
+from outrider_common.logprobs import TokenLogprobs
 from outrider_common.messages import FinishReason
 from outrider_common.tree import SpeculationTree, TreeNode
 
@@ -63,6 +64,7 @@ class Verdict:
         is_refuted: there were draft nodes below the last accepted one, and none was right.
         finish_reason: why the generation ends with these tokens, or None.
         runner_ups: for each token the likeliest others at its position; empty if not wanted.
+        logprobs: for each token what the target thinks of it; empty if not wanted.
     """
 
     tokens: tuple[int, ...]
@@ -72,6 +74,7 @@ class Verdict:
     is_refuted: bool
     finish_reason: FinishReason | None
     runner_ups: tuple[tuple[int, ...], ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
     @property
     def is_correction(self) -> bool:
@@ -145,6 +148,8 @@ class Walk:
         num_prompt_tokens: how many of them are the prompt.
         ending: where the generation ends.
         num_runner_ups: how many are wanted of each token.
+        num_top_logprobs: for each token its log-probability is wanted, and those of so many of the
+            likeliest; None: not wanted.
     """
 
     def __init__(
@@ -156,9 +161,12 @@ class Walk:
         num_prompt_tokens: int,
         ending: Ending,
         num_runner_ups: int = 0,
+        num_top_logprobs: int | None = None,
     ) -> None:
         self.num_runner_ups = num_runner_ups
         self.runner_ups: tuple[tuple[int, ...], ...] = ()
+        self.num_top_logprobs = num_top_logprobs
+        self.logprobs: tuple[TokenLogprobs, ...] = ()
         self._plan = plan
         self._first_row = first_row
         self._rule = rule
@@ -224,6 +232,7 @@ class Walk:
             is_refuted=had_drafts and num_accepted < len(self._tokens),
             finish_reason=self._finish_reason,
             runner_ups=self.runner_ups,
+            logprobs=self.logprobs,
         )
 
     def _point(self, row: int, walked: Sequence[int]) -> ChoicePoint:
@@ -249,7 +258,9 @@ def walk_together(walks: Sequence[Walk], logits: PassLogits) -> None:
         _walk_whole_trees(walks, logits)
     else:
         _walk_level_by_level(walks, logits)
-    _look_beside([walk for walk in walks if walk.num_runner_ups and not walk.is_unusable], logits)
+    usable = [walk for walk in walks if not walk.is_unusable]
+    _look_beside([walk for walk in usable if walk.num_runner_ups], logits)
+    _weigh([walk for walk in usable if walk.num_top_logprobs is not None], logits)
 
 
 def _walk_level_by_level(walks: Sequence[Walk], logits: PassLogits) -> None:
@@ -276,3 +287,17 @@ def _look_beside(walks: Sequence[Walk], logits: PassLogits) -> None:
     found = iter(logits.runner_ups(rows, tokens, most))
     for walk, own in zip(walks, steps, strict=True):
         walk.runner_ups = tuple(best[: walk.num_runner_ups] for best in islice(found, len(own)))
+
+
+def _weigh(walks: Sequence[Walk], logits: PassLogits) -> None:
+    """Find the log-probabilities for all walks that want them, at once."""
+    if not walks:
+        return
+    steps = [list(walk.steps()) for walk in walks]
+    rows, tokens = zip(*(step for own in steps for step in own), strict=True)
+    most = max(walk.num_top_logprobs or 0 for walk in walks)
+    found = iter(logits.logprobs(rows, tokens, most))
+    for walk, own in zip(walks, steps, strict=True):
+        walk.logprobs = tuple(
+            replace(one, top=one.top[: walk.num_top_logprobs]) for one in islice(found, len(own))
+        )

@@ -10,6 +10,7 @@ from typing import Final
 
 from outrider_common.acceptance import Acceptance, AcceptanceMode
 from outrider_common.errors import InvalidPromptError, OutriderError, UnsupportedError
+from outrider_common.logprobs import TokenLogprobs
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import DraftNode
 
@@ -135,6 +136,8 @@ class OpenSession:
         waits_for_drafts: no hedging: passes wait for draft nodes as long as some may come.
         pad_ms: both sides send one message of a fixed size every so many milliseconds; 0 does not.
         protocol_version: what the edge speaks.
+        num_top_logprobs: the log-probability of each committed token is wanted, and of so many of
+            the likeliest at its position; None: not wanted.
     """
 
     prefix: tuple[int, ...]
@@ -151,6 +154,7 @@ class OpenSession:
     waits_for_drafts: bool = False
     pad_ms: int = 0
     protocol_version: int = PROTOCOL_VERSION
+    num_top_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,7 @@ class Commit:
         price: what a draft node is worth at least: its chance of being committed, in [0, 1].
         runner_ups: for each token the likeliest others at its position by the target's logits, the
             best first, equally many for each; empty where none were asked for.
+        logprobs: for each token what the target thinks of it; empty where nobody asked.
     """
 
     start: int
@@ -220,6 +225,7 @@ class Commit:
     price: float = 0.0
     runner_ups: tuple[tuple[int, ...], ...] = ()
     num_guessed: int = 0
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ of metrics servers. Counters carry vLLM's names where vLLM has the same counter.
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from outrider_common.logprobs import TokenLogprobs
+
 
 class TokenOrigin(StrEnum):
     """Who said a committed token first: the edge's draft, the verifier's guess or its target."""
@@ -38,6 +40,7 @@ class TokenRecord:
         proposer: the name of the proposer that drafted it; None where no draft carried it.
         pass_index: the verification pass that committed it, counted from 0 in this generation.
         num_rows: how many rows of this generation that pass computed.
+        logprobs: what the target thinks of it; None where nobody asked.
     """
 
     position: int
@@ -49,10 +52,14 @@ class TokenRecord:
     proposer: str | None = None
     pass_index: int = 0
     num_rows: int = 1
+    logprobs: TokenLogprobs | None = None
 
     def as_json(self) -> dict[str, object]:
         """The record as a dictionary that `json.dumps` takes."""
-        return asdict(self) | {"origin": self.origin.value}
+        said = asdict(self) | {"origin": self.origin.value}
+        if self.logprobs is None:
+            del said["logprobs"]
+        return said
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from outrider_common.messages import (
     ServerEvent,
 )
 from outrider_common.sampling import SamplingParams
+from outrider_common.wire_logprobs import decode_logprobs, encode_logprobs
 
 MAX_BYTES_PER_TOKEN: Final = 5
 """A 32-bit id as a varint."""
@@ -76,6 +77,7 @@ def encode_open(message: OpenSession, max_message_bytes: int) -> Iterator[pb.Ses
         waits_for_drafts=message.waits_for_drafts,
         pad_ms=message.pad_ms,
         prefix_length=len(message.prefix),
+        num_top_logprobs=message.num_top_logprobs,
     )
     _encode_thresholds(message.acceptance, head)
     room = max_message_bytes - head.ByteSize() - _ENVELOPE_BYTES
@@ -173,6 +175,7 @@ def _decode_open(head: pb.Open, prefix: tuple[int, ...]) -> OpenSession:
         waits_for_drafts=head.waits_for_drafts,
         pad_ms=head.pad_ms,
         protocol_version=head.protocol_version,
+        num_top_logprobs=head.num_top_logprobs if head.HasField("num_top_logprobs") else None,
     )
 
 
@@ -296,6 +299,7 @@ def _encode_commit(event: Commit, said: _Said) -> pb.Commit:
         runner_ups=chain.from_iterable(event.runner_ups),
         num_guessed=event.num_guessed,
     )
+    encode_logprobs(event.logprobs, message)
     said.start = event.start + num_tokens
     _encode_load(event, message, said)
     return message
@@ -340,7 +344,8 @@ class EventDecoder:
         """The event of the next response; None for one that a later version may send.
 
         Raises:
-            ProtocolViolationError: a commit whose counts or runner-ups do not fit its tokens.
+            ProtocolViolationError: a commit whose counts, runner-ups or log-probabilities do not
+                fit its tokens.
             UnsupportedError: an acceptance mode that this version does not know.
         """
         match response.WhichOneof("message"):
@@ -384,6 +389,7 @@ def _decode_commit(message: pb.Commit, said: _Said) -> Commit:
         price=said.price_permille / 1000,
         runner_ups=_decode_runner_ups(message),
         num_guessed=message.num_guessed,
+        logprobs=decode_logprobs(message),
     )
 
 

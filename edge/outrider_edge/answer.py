@@ -6,6 +6,7 @@ Tells each token as it is committed, once. Knows nothing of links, tasks or how 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from outrider_common.errors import MismatchError
 from outrider_common.messages import Commit, FinishReason, ModelInfo
 from outrider_common.records import GenerationStats, TokenRecord
 from outrider_common.tree import DraftNode
@@ -66,6 +67,7 @@ class Answer:
         learner: learns from commits; None: nobody does.
         recorder: told of everything that happens and when; None: nobody is.
         clock: seconds since the request began.
+        wants_logprobs: log-probabilities were asked for.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Answer:
         learner: Learner | None,
         recorder: TraceRecorder | None,
         clock: Clock,
+        wants_logprobs: bool = False,
     ) -> None:
         self._prompt = prompt
         self._ending = ending
@@ -88,6 +91,7 @@ class Answer:
         self._learner = learner
         self._recorder = recorder
         self._clock = clock
+        self._wants_logprobs = wants_logprobs
         self._stats = StatsCollector()
         self._records: list[TokenRecord] = []
         self._num_sessions = 0
@@ -149,7 +153,13 @@ class Answer:
             self._recorder.drafted(began_s, ended_s, num_leaves, num_guesses)
 
     def committed(self, commit: Commit, session: EdgeSession) -> FinishReason | None:
-        """Take a commit; why the answer ends with it, if it does."""
+        """Take a commit; why the answer ends with it, if it does.
+
+        Raises:
+            MismatchError: log-probabilities were asked for, and there are none.
+        """
+        if self._wants_logprobs:
+            _require_logprobs(commit)
         now_s = self._clock()
         self._stats.committed(commit)
         records = session.receive(commit)
@@ -180,3 +190,11 @@ class Answer:
         self._records.append(record)
         self._stats.token(record)
         self._on_token(record)
+
+
+def _require_logprobs(commit: Commit) -> None:
+    if len(commit.logprobs) != len(commit.tokens):
+        raise MismatchError(
+            "The verifier sends no log-probabilities; install the same release of outrider on both "
+            "sides, or ask without logprobs."
+        )

@@ -5,7 +5,7 @@ Knows nothing of HTTP. Leaving the stream ends what still runs, on the verifier,
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -16,9 +16,11 @@ from outrider_common.records import TokenRecord
 from outrider_edge.answer import OnToken
 from outrider_edge.estimators import Estimators
 from outrider_edge.generation import GenerationRequest, GenerationResult
+from outrider_edge.handling import AS_USUAL, Handling
 from outrider_edge.link import VerifierLink
 from outrider_edge.openai_errors import BadRequestError
 from outrider_edge.tokenizer import EdgeTokenizer
+from outrider_edge.tracing import TraceEvent, TraceRecorder
 
 
 class ServingRuntime(Protocol):
@@ -57,7 +59,18 @@ class ServingRuntime(Protocol):
         """The pace of link, verifier and drafter."""
         ...
 
-    async def generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+    @property
+    def policies(self) -> Collection[str]:
+        """The names of those that a request may ask for."""
+        ...
+
+    async def generate(
+        self,
+        request: GenerationRequest,
+        on_token: OnToken,
+        recorder: TraceRecorder | None = None,
+        policy: str | None = None,
+    ) -> GenerationResult:
         """Answer one request; see `EdgeRuntime.generate`."""
         ...
 
@@ -78,7 +91,15 @@ class Finished:
     result: GenerationResult
 
 
-Event = Written | Finished
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """Something happened on the way to a choice."""
+
+    index: int
+    event: TraceEvent
+
+
+Event = Written | Finished | Traced
 
 
 class Slots:
@@ -121,17 +142,24 @@ class Slots:
 class ChoiceStream:
     """Runs generations as tasks, and gathers what they say.
 
-    What waits to be read is bounded by the lengths of the answers: a client that reads slowly finds
-    more in each batch, and holds up nobody.
+    What waits to be read is bounded by the lengths of the answers and of their traces: a client
+    that reads slowly finds more in each batch, and holds up nobody.
 
     Args:
         runtime: generates.
         requests: one for each choice.
+        handling: how they are made.
     """
 
-    def __init__(self, runtime: ServingRuntime, requests: Sequence[GenerationRequest]) -> None:
+    def __init__(
+        self,
+        runtime: ServingRuntime,
+        requests: Sequence[GenerationRequest],
+        handling: Handling = AS_USUAL,
+    ) -> None:
         self._runtime = runtime
         self._requests = requests
+        self._handling = handling
         self._events: deque[Event] = deque()
         self._error: Exception | None = None
         self._news = asyncio.Event()
@@ -177,12 +205,20 @@ class ChoiceStream:
     async def _run(self, index: int, request: GenerationRequest) -> None:
         try:
             result = await self._runtime.generate(
-                request, lambda record: self._say(Written(index, record))
+                request,
+                lambda record: self._say(Written(index, record)),
+                self._recorder(index),
+                self._handling.policy,
             )
         except Exception as error:  # whoever reads the events says it to the client
             self.abort(error)
         else:
             self._say(Finished(index, result))
+
+    def _recorder(self, index: int) -> TraceRecorder | None:
+        if not self._handling.is_traced:
+            return None
+        return TraceRecorder(on_event=lambda event: self._say(Traced(index, event)))
 
     def _say(self, event: Event) -> None:
         if self._error is None:

@@ -30,6 +30,8 @@ def status_document(serving: Serving) -> Json:
         "bundle": identity.bundle,
         "proposers": list(identity.settings.proposers),
         "policy": identity.settings.policy,
+        "policies": list(runtime.policies) if runtime else [],
+        "defaults": serving.sampling.model_dump(include={"temperature", "max_tokens"}),
         "num_running": serving.slots.num_taken,
         "max_running": serving.settings.max_concurrent_requests,
         "total": serving.sums.total(),

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from concurrent.futures import Executor
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 
 from outrider_common import log
@@ -45,6 +46,8 @@ class GenerationRequest:
         stop_token_ids: tokens that end the answer, beside the model's own end-of-text ids.
         ignore_eos: do not stop at the model's own end-of-text ids.
         acceptance: how drafts are judged.
+        num_top_logprobs: the records shall say how likely the target found each token, and so many
+            of the likeliest; None: they need not.
     """
 
     prompt: tuple[int, ...]
@@ -54,6 +57,7 @@ class GenerationRequest:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     acceptance: Acceptance = field(default_factory=Acceptance)
+    num_top_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Generation:
         policy: how the session may draft.
         recorder: told of everything that happens and when; None: nobody is.
         patience: for how long it tries to go on after a break.
+        keeps_pace: what is learnt of the pace is kept for other generations.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class Generation:
         policy: DraftingPolicy = AUTO,
         recorder: TraceRecorder | None = None,
         patience: Patience | None = None,
+        keeps_pace: bool = True,
     ) -> None:
         self._request = request
         self._link = link
@@ -132,6 +138,7 @@ class Generation:
         self._estimators = estimators or Estimators()
         self._policy = policy
         self._patience = patience or Patience()
+        self._keeps_pace = keeps_pace
         self._resuming = Resuming(self._patience)
         self._began = 0.0  # by the performance counter
         self._ending = Ending.of(
@@ -150,6 +157,7 @@ class Generation:
             learner=self._learner,
             recorder=recorder,
             clock=self._now_s,
+            wants_logprobs=request.num_top_logprobs is not None,
         )
 
     async def run(self) -> GenerationResult:
@@ -213,6 +221,8 @@ class Generation:
             opened = await self._opened(stream)
             opening_s = self._now_s() - began_s
             estimators = stream.estimators or self._estimators
+            if not self._keeps_pace:
+                estimators = deepcopy(estimators)
             estimators.opened(opening_s)
             self._answer.opened()
             session = self._make_session(opened, estimators)
@@ -246,6 +256,7 @@ class Generation:
             stop_token_ids=request.stop_token_ids,
             ignore_eos=request.ignore_eos,
             acceptance=request.acceptance,
+            num_top_logprobs=request.num_top_logprobs,
             num_runner_ups=self._learner.num_runner_ups if self._learner else 0,
             own_guesses=self._policy.own_guesses,
             waits_for_drafts=self._policy.waits_for_drafts,

@@ -18,11 +18,13 @@ from starlette.types import Receive, Scope, Send
 from outrider_common import log
 from outrider_common.config import SamplingSettings
 from outrider_common.errors import OutriderError
+from outrider_common.records import TokenRecord
 from outrider_edge.choice_stream import (
     ChoiceStream,
     Event,
     Finished,
     ServingRuntime,
+    Traced,
     Written,
 )
 from outrider_edge.generation import GenerationRequest, GenerationResult
@@ -35,6 +37,8 @@ from outrider_edge.http_exchange import (
     encode_json,
 )
 from outrider_edge.json_fields import parse_json
+from outrider_edge.live_trace import Json, event_json
+from outrider_edge.logprob_wording import SpokenTokens
 from outrider_edge.openai_errors import error_answer
 from outrider_edge.openai_requests import ApiRequest, FreshSeed
 from outrider_edge.openai_responses import AnswerForm
@@ -115,6 +119,7 @@ class GenerationEndpoint:
         runtime = self.serving.require_runtime()
         request.check_model(runtime.infos)
         runtime = runtime.at(request.model)
+        request.handling.check_policy(runtime.policies)
         with self.serving.room(request.num_answers):
             # Long texts take their time, and other streams shall not wait for them.
             generations = await asyncio.to_thread(
@@ -124,9 +129,15 @@ class GenerationEndpoint:
             form = self._form(exchange, runtime, generations[0])
             num_prompt_tokens = _num_prompt_tokens(request, generations)
             self.serving.metrics.prompted(form.model, num_prompt_tokens)
-            async with ChoiceStream(runtime, generations) as stream:
+            async with ChoiceStream(runtime, generations, request.handling) as stream:
                 conversation = Conversation(
-                    self.serving, stream, form, num_prompt_tokens, len(generations), began
+                    self.serving,
+                    stream,
+                    form,
+                    num_prompt_tokens,
+                    len(generations),
+                    began,
+                    Watching(form) if request.handling.is_traced else None,
                 )
                 with self.serving.tracked(stream):
                     await conversation.go_on(exchange, request)
@@ -139,6 +150,7 @@ class GenerationEndpoint:
             created=int(time.time()),
             model=runtime.info.model,
             seed=first.sampling.seed,
+            text_of=lambda token: runtime.tokenizer.decode([token]),
         )
 
 
@@ -158,6 +170,7 @@ class Conversation:
         num_prompt_tokens: of all prompts.
         num_choices: how many there will be.
         began: when the request came, by `time.perf_counter`.
+        watching: tells everything that happens; None: nobody asked.
     """
 
     serving: Serving
@@ -166,8 +179,12 @@ class Conversation:
     num_prompt_tokens: int
     num_choices: int
     began: float
+    watching: "Watching | None" = None
     _results: dict[int, GenerationResult] = field(init=False, default_factory=dict)
     _begun: set[int] = field(init=False, default_factory=set)
+    _spoken: defaultdict[int, SpokenTokens] = field(
+        init=False, default_factory=lambda: defaultdict(SpokenTokens)
+    )
 
     async def go_on(self, exchange: Exchange, request: ApiRequest) -> None:
         """Send the answer in the way that was asked for."""
@@ -207,20 +224,28 @@ class Conversation:
     def _take(self, events: Sequence[Event]) -> bytes:
         """Note what has happened; returns it as server-sent events.
 
-        Tokens that came together go together.
+        Tokens that came together go together, after what led to them.
         """
-        texts: defaultdict[int, str] = defaultdict(str)
+        watched = self.watching.watch(events) if self.watching else b""
+        written: defaultdict[int, list[TokenRecord]] = defaultdict(list)
         endings = b""
         for event in events:
             match event:
                 case Written(index, record):
                     self._note_first_token(index)
-                    texts[index] += record.text
+                    written[index].append(record)
                 case Finished(index, result):
                     self._note_result(index, result)
-                    endings += encode_event(self.form.ending(index, result))
-        pieces = (self.form.piece(index, text) for index, text in texts.items() if text)
-        return b"".join(map(encode_event, pieces)) + endings
+                    left = self._spoken[index].rest(result.finish_reason)
+                    endings += encode_event(self.form.ending(index, result, left))
+        pieces = b"".join(self._piece(index, records) for index, records in written.items())
+        return watched + pieces + endings
+
+    def _piece(self, index: int, records: Sequence[TokenRecord]) -> bytes:
+        """More of one choice; nothing where its tokens added no text yet."""
+        spoken = self._spoken[index].take(records)
+        text = "".join(record.text for record in records)
+        return encode_event(self.form.piece(index, text, spoken)) if text else b""
 
     def _note_first_token(self, index: int) -> None:
         if index not in self._begun:
@@ -235,6 +260,27 @@ class Conversation:
     @property
     def _seconds(self) -> float:
         return time.perf_counter() - self.began
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Tells a client that asked what happens on the way to its answer.
+
+    Attributes:
+        form: how the answer is worded.
+    """
+
+    form: AnswerForm
+
+    def watch(self, events: Sequence[Event]) -> bytes:
+        """What has happened, as a server-sent event for each choice."""
+        said: defaultdict[int, list[Json]] = defaultdict(list)
+        for event in events:
+            match event:
+                case Traced(index, what) | Written(index, what):
+                    said[index].append(event_json(what, self.form.text_of))
+        told = (self.form.traced(index, events) for index, events in said.items())
+        return b"".join(map(encode_event, told))
 
 
 def _fresh_seed() -> int:

@@ -23,6 +23,7 @@ from outrider_edge.openai_errors import BadRequestError, error_answer
 from outrider_edge.openai_requests import parse_chat_request, parse_completion_request
 from outrider_edge.openai_responses import ChatForm, CompletionForm, Json, model_card
 from outrider_edge.serving import Serving
+from outrider_edge.web_page import page_routes
 
 
 def build_app(serving: Serving) -> Starlette:
@@ -45,6 +46,7 @@ def build_app(serving: Serving) -> Starlette:
             Route("/ready", pages.ready),
             Route("/status", pages.status),
             Route("/metrics", pages.metrics),
+            *page_routes(),
         ],
         middleware=[
             Middleware(

@@ -16,15 +16,18 @@ from outrider_common.acceptance import (
 )
 from outrider_common.config import SamplingSettings
 from outrider_common.errors import InvalidPromptError, InvalidSamplingError, UnknownModelError
+from outrider_common.logprobs import MAX_TOP_LOGPROBS
 from outrider_common.messages import ModelInfo
 from outrider_common.sampling import MAX_SEED, SamplingParams
 from outrider_edge.generation import GenerationRequest
+from outrider_edge.handling import AS_USUAL, Handling, parse_handling
 from outrider_edge.json_fields import Fields, shown
 from outrider_edge.openai_errors import BadRequestError
 from outrider_edge.tokenizer import EdgeTokenizer
 
 MAX_CHOICES: Final = 128
 MAX_STOPS: Final = 64
+MAX_COMPLETION_LOGPROBS: Final = 5
 _MAX_UINT32: Final = 2**32 - 1
 
 _NUMBERS: Final = (
@@ -48,7 +51,6 @@ _ROLES: Final = {
 _LABELS: Final = ("user", "safety_identifier", "prompt_cache_key", "metadata")
 """Parameters that have no part in the answer, whatever they are."""
 
-_LOGPROBS: Final = "the verifier does not send probabilities yet"
 _TOOLS: Final = "tools are not offered"
 
 _UNOFFERED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
@@ -60,8 +62,6 @@ _UNOFFERED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
 
 _UNOFFERED_IN_CHATS: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     **_UNOFFERED,
-    "logprobs": ((False,), _LOGPROBS),
-    "top_logprobs": ((), _LOGPROBS),
     "response_format": (({"type": "text"},), "answers are plain text"),
     "tools": (([],), _TOOLS),
     "tool_choice": (("none", "auto"), _TOOLS),
@@ -79,7 +79,6 @@ _UNOFFERED_IN_CHATS: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
 
 _UNOFFERED_IN_COMPLETIONS: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     **_UNOFFERED,
-    "logprobs": ((), _LOGPROBS),
     "best_of": ((1,), "answers are not ranked; use n"),
     "echo": ((False,), "put the prompt before the answer yourself"),
     "suffix": (("",), "texts are only continued at their end"),
@@ -111,6 +110,7 @@ class ApiRequest:
         stream: whether to answer piece by piece.
         include_usage: whether the last piece says what was used.
         generation: everything else, with an empty prompt.
+        handling: how the answers are made.
     """
 
     model: str
@@ -119,6 +119,7 @@ class ApiRequest:
     stream: bool
     include_usage: bool
     generation: GenerationRequest
+    handling: Handling = AS_USUAL
 
     @property
     def num_answers(self) -> int:
@@ -173,7 +174,8 @@ def parse_chat_request(
     chat = _chat(body)
     _refuse_unoffered(body, _UNOFFERED_IN_CHATS)
     max_tokens = _max_tokens(body, "max_completion_tokens", "max_tokens")
-    return _request(body, (chat,), max_tokens, defaults, fresh_seed)
+    request = _request(body, (chat,), max_tokens, defaults, fresh_seed)
+    return _finished(body, request, _chat_logprobs(body))
 
 
 def parse_completion_request(
@@ -184,7 +186,8 @@ def parse_completion_request(
     prompts = _prompts(body)
     _refuse_unoffered(body, _UNOFFERED_IN_COMPLETIONS)
     max_tokens = _max_tokens(body, "max_tokens")
-    return _request(body, prompts, max_tokens, defaults, fresh_seed)
+    request = _request(body, prompts, max_tokens, defaults, fresh_seed)
+    return _finished(body, request, body.integer("logprobs", 0, MAX_COMPLETION_LOGPROBS))
 
 
 def _request(
@@ -196,7 +199,7 @@ def _request(
 ) -> ApiRequest:
     body.take_all(_LABELS)
     stream = body.switch("stream")
-    request = ApiRequest(
+    return ApiRequest(
         model=_required(body, "model", body.text("model")),
         prompts=prompts,
         num_choices=body.integer("n", 1, MAX_CHOICES) or 1,
@@ -211,9 +214,26 @@ def _request(
             ignore_eos=body.switch("ignore_eos"),
             acceptance=_acceptance(body, defaults),
         ),
+        handling=parse_handling(body, stream=stream),
     )
+
+
+def _finished(body: Fields, request: ApiRequest, num_top_logprobs: int | None) -> ApiRequest:
+    """The request with its log-probabilities, of which nothing may be left."""
     body.finish()
-    return request
+    generation = replace(request.generation, num_top_logprobs=num_top_logprobs)
+    return replace(request, generation=generation)
+
+
+def _chat_logprobs(body: Fields) -> int | None:
+    are_wanted = body.switch("logprobs")
+    count = body.integer("top_logprobs", 0, MAX_TOP_LOGPROBS) or 0
+    if count and not are_wanted:
+        raise BadRequestError(
+            "top_logprobs has a meaning only with logprobs; set that to true, or leave both out.",
+            "top_logprobs",
+        )
+    return count if are_wanted else None
 
 
 def _required(body: Fields, name: str, value: Any) -> Any:

@@ -13,6 +13,13 @@ from outrider_common.acceptance import AcceptanceMode
 from outrider_common.messages import ModelInfo
 from outrider_common.records import GenerationStats
 from outrider_edge.generation import GenerationResult
+from outrider_edge.logprob_wording import (
+    SpokenToken,
+    SpokenTokens,
+    TextOf,
+    chat_logprobs,
+    completion_logprobs,
+)
 
 Json = dict[str, Any]
 
@@ -28,12 +35,14 @@ class AnswerForm:
         created: when the request came, in seconds since 1970.
         model: the target's name.
         seed: of the first choice.
+        text_of: what a token reads as alone; asked where log-probabilities are said.
     """
 
     answer_id: str
     created: int
     model: str
     seed: int
+    text_of: TextOf = str
 
     def whole(self, results: Sequence[GenerationResult], num_prompt_tokens: int) -> Json:
         """The answer in one piece."""
@@ -44,14 +53,21 @@ class AnswerForm:
             **self._extras(results),
         }
 
-    def piece(self, index: int, text: str) -> Json:
-        """More text of one choice."""
-        return self._chunk(self._piece(index, text))
+    def piece(self, index: int, text: str, spoken: Sequence[SpokenToken] = ()) -> Json:
+        """More text of one choice, and the tokens that have become known with it."""
+        return self._chunk(self._piece(index, text) | {"logprobs": self._logprobs(spoken)})
 
-    def ending(self, index: int, result: GenerationResult) -> Json:
-        """The end of one choice; its text has been sent."""
-        piece = self._piece(index, "")
-        return self._chunk(piece | {"finish_reason": result.finish_reason.value})
+    def traced(self, index: int, events: Sequence[Json]) -> Json:
+        """What happened on the way to one choice, for a client that watches."""
+        said = {"index": index, "events": list(events)}
+        return {**self._head(self._chunk_object), "choices": [], "outrider": said}
+
+    def ending(
+        self, index: int, result: GenerationResult, spoken: Sequence[SpokenToken] = ()
+    ) -> Json:
+        """The end of one choice; its text has been sent, but perhaps not the last of its tokens."""
+        said = {"finish_reason": result.finish_reason.value, "logprobs": self._logprobs(spoken)}
+        return self._chunk(self._piece(index, "") | said)
 
     def last(
         self, results: Sequence[GenerationResult], num_prompt_tokens: int, *, include_usage: bool
@@ -84,7 +100,12 @@ class AnswerForm:
         return {**self._head(self._chunk_object), "choices": [choice]}
 
     def _choice(self, index: int, result: GenerationResult) -> Json:
-        return self._piece(index, result.text) | {"finish_reason": result.finish_reason.value}
+        piece = self._piece(index, result.text)
+        logprobs = self._logprobs(_spoken(result))
+        return piece | {"finish_reason": result.finish_reason.value, "logprobs": logprobs}
+
+    def _logprobs(self, spoken: Sequence[SpokenToken]) -> Json | None:
+        return completion_logprobs(spoken, self.text_of)
 
     def _piece(self, index: int, text: str) -> Json:
         return {"index": index, "text": text, "logprobs": None, "finish_reason": None}
@@ -122,15 +143,24 @@ class ChatForm(AnswerForm):
         return {
             "index": index,
             "message": {"role": "assistant", "content": result.text, "refusal": None},
-            "logprobs": None,
+            "logprobs": self._logprobs(_spoken(result)),
             "finish_reason": result.finish_reason.value,
         }
 
     def _piece(self, index: int, text: str) -> Json:
         return self._with_delta(index, {"content": text} if text else {})
 
+    def _logprobs(self, spoken: Sequence[SpokenToken]) -> Json | None:
+        return chat_logprobs(spoken, self.text_of)
+
     def _with_delta(self, index: int, delta: Json) -> Json:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+
+def _spoken(result: GenerationResult) -> list[SpokenToken]:
+    """The tokens of a whole answer that stand for its text."""
+    tokens = SpokenTokens()
+    return [*tokens.take(result.records), *tokens.rest(result.finish_reason)]
 
 
 def usage(results: Iterable[GenerationResult], num_prompt_tokens: int) -> Json:

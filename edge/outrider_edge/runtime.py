@@ -54,6 +54,7 @@ class EdgeRuntime:
         calibration: what guesses are worth; every generation adds to it.
         estimators: the pace of link, verifier and drafter; every generation adds to it.
         policy: how sessions draft.
+        policies: those that a request may ask for, by name.
         patience: for how long an answer tries to go on after a break.
         pool: the verifiers; None: there is only the one behind the link.
         calibration_of: what guesses are worth with another model; None: there is no other.
@@ -69,6 +70,7 @@ class EdgeRuntime:
     calibration: Calibration
     estimators: Estimators
     policy: DraftingPolicy = AUTO
+    policies: Mapping[str, DraftingPolicy] = field(default_factory=dict)
     patience: Patience = field(default_factory=Patience)
     pool: VerifierPool | None = None
     calibration_of: Callable[[str], Calibration] | None = None
@@ -98,37 +100,49 @@ class EdgeRuntime:
         request: GenerationRequest,
         on_token: OnToken,
         recorder: TraceRecorder | None = None,
+        policy: str | None = None,
     ) -> GenerationResult:
         """Answer one request; each token goes to `on_token` as it is committed.
 
-        A recorder is told of everything that happens.
+        Args:
+            request: what to generate.
+            on_token: takes the tokens.
+            recorder: told of everything that happens.
+            policy: the name of one in `policies`; None: the runtime's own. The pace at which things
+                go under another one is kept from other requests, which it would mislead.
 
         Raises:
             OutriderError: the request cannot be served.
         """
-        self.info.check_prompt_length(len(request.prompt))  # as the verifier would, but sooner
-        self.info.check_acceptance_mode(request.acceptance.mode)
-        task = DraftingTask(
-            request.sampling, len(request.prompt), self.info.vocab_size, request.acceptance.mode
-        )
+        drafting = self.policy if policy is None else self.policies[policy]
+        factory = self.factory if drafting.drafts else NoneFactory()
         generation = Generation(
             request,
             link=self.link,
             info=self.info,
             tokenizer_fingerprint=self.fingerprint,
-            proposer=self.factory.start(task),
-            proposer_name=self.factory.name,
+            proposer=factory.start(self._task(request)),
+            proposer_name=factory.name,
             detokenizer=self.tokenizer.detokenizer(),
             executor=self.executor,
             max_depth=self.max_depth,
             on_token=on_token,
             calibration=self.calibration,
             estimators=self.estimators,
-            policy=self.policy,
+            keeps_pace=drafting is self.policy,
+            policy=drafting,
             recorder=recorder,
             patience=self.patience,
         )
         return await generation.run()
+
+    def _task(self, request: GenerationRequest) -> DraftingTask:
+        """What a proposer is told; refuses what the verifier would refuse, but sooner."""
+        self.info.check_prompt_length(len(request.prompt))
+        self.info.check_acceptance_mode(request.acceptance.mode)
+        return DraftingTask(
+            request.sampling, len(request.prompt), self.info.vocab_size, request.acceptance.mode
+        )
 
     def trace(
         self, recorder: TraceRecorder, result: GenerationResult, drafter: str
@@ -172,7 +186,8 @@ async def edge_runtime(
     fingerprint = tokenizer_fingerprint(tokenizer.vocabulary())
     async with _verifiers(settings, fingerprint) as pool:
         info = next(iter(pool.infos.values()))
-        policy = POLICIES[settings.policy].with_block(settings.block_nodes)
+        policies = offered_policies(settings)
+        policy = policies[settings.policy]
         names = settings.proposers if policy.drafts else ("none",)
         factory = CombinedFactory([_MAKERS[name](settings, bundle) for name in names])
         with (
@@ -190,10 +205,21 @@ async def edge_runtime(
                 calibration=kept.of(info.model),
                 estimators=pool.estimators,
                 policy=policy,
+                policies=policies,
                 patience=_patience(settings),
                 pool=pool,
                 calibration_of=kept.of,
             )
+
+
+def offered_policies(settings: EdgeSettings) -> dict[str, DraftingPolicy]:
+    """Those that requests may ask for: an edge whose own does not draft has loaded no drafter."""
+    has_drafter = POLICIES[settings.policy].drafts
+    return {
+        name: policy.with_block(settings.block_nodes)
+        for name, policy in POLICIES.items()
+        if has_drafter or not policy.drafts
+    }
 
 
 @contextlib.asynccontextmanager

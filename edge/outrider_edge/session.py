@@ -450,6 +450,7 @@ class EdgeSession:
             proposer=hung.guess.kind.proposer if hung and origin is TokenOrigin.DRAFTED else None,
             pass_index=self._num_passes,
             num_rows=commit.num_rows,
+            logprobs=commit.logprobs[entry.position - commit.start] if commit.logprobs else None,
         )
 
 

@@ -25,6 +25,25 @@ MAX_EVENTS: Final = 100_000
 """Runs, nodes, messages and passes that are kept at most, of some 0.2 kB each."""
 
 
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """The verifier has opened the session."""
+
+    at_s: float
+
+
+TraceEvent = SessionOpened | DraftSpan | NodeTrace | PassTrace
+"""What a watcher of a recorder hears. A node is told twice: when it is sent, and when its fate is
+decided, which is before the pass that decided it."""
+
+OnTraceEvent = Callable[[TraceEvent], None]
+"""Takes each event as it happens; must return at once."""
+
+
+def _unheard(_event: TraceEvent) -> None:
+    pass
+
+
 @dataclass(slots=True)
 class _Undecided:
     """A node of which it is not known yet what becomes of it."""
@@ -38,9 +57,11 @@ class TraceRecorder:
 
     Args:
         max_events: when so many things are recorded, no more are; those that are keep their fates.
+        on_event: hears of everything that is recorded, when it is.
     """
 
-    def __init__(self, max_events: int = MAX_EVENTS) -> None:
+    def __init__(self, max_events: int = MAX_EVENTS, on_event: OnTraceEvent = _unheard) -> None:
+        self._on_event = on_event
         self._room = max_events
         self._is_complete = True
         self._opened_at_s = 0.0
@@ -59,6 +80,7 @@ class TraceRecorder:
     def opened(self, now_s: float) -> None:
         """The verifier has opened the session; of several, the first counts."""
         self._opened_at_s = self._opened_at_s or now_s
+        self._on_event(SessionOpened(self._opened_at_s))
 
     def resumed(self, now_s: float) -> None:
         """The answer goes on in a new session: nodes of the old one are judged by nobody any more.
@@ -75,6 +97,7 @@ class TraceRecorder:
         """The drafter was asked, and has answered."""
         if self._has_room(1):
             self._drafts.append(DraftSpan(began_s, ended_s, num_leaves, num_guesses))
+            self._on_event(self._drafts[-1])
 
     def sent(self, nodes: Sequence[DraftNode], hung: Sequence[Hung], now_s: float) -> None:
         """Nodes go to the verifier.
@@ -119,6 +142,7 @@ class TraceRecorder:
                     num_rows=commit.num_rows,
                 )
             )
+            self._on_event(self._passes[-1])
 
     # --- what is known --------------------------------------------------------------------------
 
@@ -184,6 +208,7 @@ class TraceRecorder:
         self._undecided[trace.node_id] = _Undecided(trace, [])
         siblings = above.below if above else self._rooted.setdefault(at + 1, [])
         siblings.append(trace.node_id)
+        self._on_event(trace)
 
     def _position(self, parent: AtNode | AtPosition) -> int | None:
         """Where a committed parent stands; None where that is not known."""
@@ -219,6 +244,7 @@ class TraceRecorder:
     def _close(self, node_id: int, fate: NodeFate, now_s: float) -> _Undecided:
         node = self._undecided.pop(node_id)
         self._decided.append(replace(node.trace, fate=fate, decided_at_s=now_s))
+        self._on_event(self._decided[-1])
         return node
 
     def _longest_round_trips(self) -> list[float]:

@@ -307,3 +307,30 @@ def test_runner_ups_leave_the_logits_as_they_are() -> None:
     before = logits.clone()
     TensorLogits(logits).runner_ups([1, 1], [4, 5], 3)
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("device", DEVICES)
+@given(
+    num_rows=st.integers(1, 4),
+    vocab_size=st.integers(1, 200),
+    count=st.integers(0, 20),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_log_probabilities_equal_those_of_the_plain_choice(
+    device: str, dtype: torch.dtype, num_rows: int, vocab_size: int, count: int, data: st.DataObject
+) -> None:
+    # Whole numbers up to 256 are no two of them equal in any format.
+    shuffled = [data.draw(st.permutations(range(vocab_size))) for _ in range(num_rows)]
+    logits = torch.tensor(shuffled, dtype=dtype)
+    before = logits.clone()
+    rows = data.draw(st.lists(st.integers(0, num_rows - 1), min_size=1, max_size=6))
+    tokens = [data.draw(st.integers(0, vocab_size - 1)) for _ in rows]
+    found = TensorLogits(logits.to(device)).logprobs(rows, tokens, count)
+    plain = ArrayLogits(logits.float().numpy()).logprobs(rows, tokens, count)
+    assert torch.equal(logits, before)
+    for one, expected in zip(found, plain, strict=True):
+        assert one.logprob == pytest.approx(expected.logprob, abs=1e-4)
+        assert [token for token, _ in one.top] == [token for token, _ in expected.top]
+        assert dict(one.top) == pytest.approx(dict(expected.top), abs=1e-4)

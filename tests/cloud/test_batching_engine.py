@@ -633,3 +633,36 @@ def test_commits_carry_credit_and_price() -> None:
         assert commit.credit is not None
         assert 0 <= commit.credit <= LIMITS.max_outstanding_nodes
         assert 0 <= commit.price <= 1
+
+
+@both
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_log_probabilities_of_every_token_are_the_models_own_at_any_temperature(
+    scheduler: str, temperature: float
+) -> None:
+    engine = make_engine(scheduler=scheduler)
+    sampling = SamplingParams(temperature=temperature, seed=3, repetition_penalty=1.3)
+    fields = {"sampling": sampling, "ignore_eos": True}
+    curious = Client(engine, an_open([1, 2], num_top_logprobs=3, **fields))
+    other = Client(engine, an_open([4], **fields))
+    for _ in range(1000):
+        for client in (curious, other):
+            if client.finish_reason is None:
+                client.draft(good=True)
+        if not engine.step():
+            break
+    text = curious.tree.tokens
+    found = {
+        commit.start + i: one
+        for commit in curious.events
+        if isinstance(commit, Commit)
+        for i, one in enumerate(commit.logprobs)
+    }
+    assert sorted(found) == list(range(2, len(text)))
+    for position, one in found.items():
+        (expected,) = ArrayLogits(logits_after(text[:position])[None]).logprobs(
+            [0], [text[position]], 3
+        )
+        assert one.logprob == pytest.approx(expected.logprob, abs=1e-5)
+        assert dict(one.top) == pytest.approx(dict(expected.top), abs=1e-5)
+    assert all(isinstance(event, Commit) and not event.logprobs for event in other.events)

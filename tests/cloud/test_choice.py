@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from outrider_cloud.choice import UNUSABLE, ArrayLogits, ChoicePoint
 from outrider_common.acceptance import (
@@ -78,3 +79,23 @@ def test_runner_ups_are_the_largest_logits_but_for_the_chosen_one(count: int) ->
 def test_of_equal_logits_the_lowest_runner_up_comes_first() -> None:
     logits = np.array([[1, 2, 0, 2, 2]], dtype=np.float32)
     assert ArrayLogits(logits).runner_ups([0], [3], 3) == [(1, 4, 0)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 60])
+def test_log_probabilities_are_those_of_the_softmax(count: int) -> None:
+    rows = random_rows(3)
+    rows[1, 7] = -np.inf
+    expected = log_softmax(rows.astype(np.float64), axis=-1)
+    chosen = [int(rows[2].argmin()), 7]
+    found = ArrayLogits(rows).logprobs([2, 1], chosen, count)
+    for row, token, one in zip((2, 1), chosen, found, strict=True):
+        assert one.logprob == pytest.approx(expected[row, token])
+        ranked = sorted(range(40), key=lambda other: -expected[row, other])[:count]
+        assert [other for other, _ in one.top] == ranked
+        assert [own for _, own in one.top] == pytest.approx(list(expected[row, ranked]))
+
+
+def test_of_equal_log_probabilities_the_lowest_token_comes_first() -> None:
+    logits = np.array([[1, 2, 0, 2, 2]], dtype=np.float32)
+    (found,) = ArrayLogits(logits).logprobs([0], [3], 4)
+    assert [token for token, _ in found.top] == [1, 3, 4, 0]

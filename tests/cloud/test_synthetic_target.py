@@ -215,3 +215,10 @@ def test_the_host_is_free_while_a_pass_runs_and_what_it_does_then_is_not_slept_a
     clock.now += 1.25
     running.result()
     assert clock.slept == [3.0 - 1.25]
+
+
+def test_log_probabilities_are_those_of_the_whole_rows() -> None:
+    logits = SyntheticLogits(np.array([3, 7]), 50)
+    expected = ArrayLogits(logits.numpy()).logprobs([1, 0, 1], [7, 5, 9], 4)
+    assert logits.logprobs([1, 0, 1], [7, 5, 9], 4) == expected
+    assert expected[0].logprob == pytest.approx(0, abs=1e-9)

@@ -17,6 +17,7 @@ from outrider_cloud.verification import (
     walk_together,
 )
 from outrider_common.acceptance import ExactRule, RejectionRule, SparseDistribution
+from outrider_common.logprobs import TokenLogprobs
 from outrider_common.messages import FinishReason
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree, TreeNode
@@ -291,3 +292,46 @@ def test_where_nobody_wants_runner_ups_none_are_looked_for() -> None:
     spoilt[0] = np.nan
     walk_together([a_walk(empty, FAR)], Incurious(logits_that_say(1)))
     walk_together([a_curious_walk(empty, 0, 3)], Incurious(spoilt))
+
+
+def a_weighing_walk(plan: PassPlan, first_row: int, num_top: int | None) -> Walk:
+    rule = ExactRule(SamplingParams())
+    return Walk(plan, first_row, rule, [9, 5], 1, FAR, num_top_logprobs=num_top)
+
+
+@pytest.mark.parametrize("kind", [ArrayLogits, WholeTrees])
+def test_each_token_has_the_log_probabilities_of_the_row_that_chose_it(
+    kind: type[ArrayLogits],
+) -> None:
+    plan = a_plan(a_tree())
+    empty = a_plan(SpeculationTree([9, 5]))
+    logits = kind(logits_that_say(3, 1, 3, 0, 0, 0, 8, 6))
+    walks = [
+        a_weighing_walk(empty, 0, 1),
+        a_weighing_walk(plan, 1, 0),
+        a_weighing_walk(empty, 7, None),
+    ]
+    walk_together(walks, logits)
+    first, second, third = (walk.verdict() for walk in walks)
+    assert first.logprobs == tuple(logits.logprobs([0], [3], 1))
+    steps = list(walks[1].steps())
+    assert len(second.tokens) == len(second.logprobs) == 3
+    assert second.logprobs == tuple(logits.logprobs(*map(list, zip(*steps, strict=True)), 0))
+    assert third.logprobs == ()
+
+
+class Unweighed(ArrayLogits):
+    """Nobody may ask it for log-probabilities."""
+
+    def logprobs(
+        self, rows: Sequence[int], tokens: Sequence[int], count: int
+    ) -> list[TokenLogprobs]:
+        raise AssertionError("nobody wanted any")
+
+
+def test_where_nobody_wants_log_probabilities_none_are_computed() -> None:
+    empty = a_plan(SpeculationTree([9, 5]))
+    spoilt = logits_that_say(1)
+    spoilt[0] = np.nan
+    walk_together([a_walk(empty, FAR)], Unweighed(logits_that_say(1)))
+    walk_together([a_weighing_walk(empty, 0, 3)], Unweighed(spoilt))

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -26,6 +27,7 @@ from outrider_common.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from outrider_common.logprobs import TokenLogprobs
 from outrider_common.messages import (
     Commit,
     Failure,
@@ -97,6 +99,7 @@ opens = st.builds(
     own_guesses=st.booleans(),
     waits_for_drafts=st.booleans(),
     pad_ms=st.integers(0, 1000),
+    num_top_logprobs=st.none() | st.integers(0, 2**32 - 1),
 )
 
 
@@ -196,8 +199,9 @@ def test_thresholds_that_are_missing_or_out_of_range_are_refused_by_name(
         OpenAssembler(at_most(10)).feed(open_request(prefix=[1], prefix_length=1, **fields))
 
 
+logprobs = st.floats(max_value=0, width=32, allow_nan=False)
 commits = st.builds(
-    lambda base, guessed, own, best: Commit(
+    lambda base, guessed, own, best, logprob, top: Commit(
         **{
             **base,
             "tokens": base["tokens"] + guessed + own,
@@ -205,6 +209,11 @@ commits = st.builds(
             "num_guessed": len(guessed),
         },
         runner_ups=(best,) * len(base["tokens"] + guessed + own) if best else (),
+        logprobs=tuple(
+            TokenLogprobs(logprob + i, top) for i, _ in enumerate(base["tokens"] + guessed + own)
+        )
+        if logprob is not None
+        else (),
     ),
     st.fixed_dictionaries(
         {
@@ -222,6 +231,8 @@ commits = st.builds(
     st.lists(tokens, max_size=6).map(tuple),
     st.lists(tokens, max_size=1).map(tuple),
     st.lists(tokens, max_size=4).map(tuple),
+    st.none() | st.integers(-1000, -1),
+    st.lists(st.tuples(tokens, logprobs), max_size=3).map(tuple),
 )
 events: st.SearchStrategy[ServerEvent] = st.one_of(
     commits,
@@ -335,6 +346,46 @@ def test_runner_ups_that_do_not_fit_the_tokens_are_refused(tokens: list[int]) ->
     message = pb.Commit(tokens=tokens, num_accepted=len(tokens), runner_ups=[10, 11, 20])
     with pytest.raises(ProtocolViolationError, match="3 runner-ups"):
         EventDecoder(1).decode(pb.SessionResponse(commit=message))
+
+
+def test_log_probabilities_are_shared_out_in_the_order_of_the_tokens() -> None:
+    message = pb.Commit(
+        tokens=[1, 2],
+        logprobs=[-1, -2],
+        top_tokens=[10, 11, 20, 21],
+        top_logprobs=[-0.5, -0.75, -0.25, -4],
+    )
+    event = EventDecoder(1).decode(pb.SessionResponse(commit=message))
+    assert isinstance(event, Commit)
+    assert event.logprobs == (
+        TokenLogprobs(-1, ((10, -0.5), (11, -0.75))),
+        TokenLogprobs(-2, ((20, -0.25), (21, -4))),
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"logprobs": [-1]},
+        {"logprobs": [-1, -1, -1]},
+        {"top_tokens": [1, 2], "top_logprobs": [-1, -2]},
+        {"logprobs": [-1, -1], "top_tokens": [1, 2], "top_logprobs": [-1]},
+        {"logprobs": [-1, -1], "top_tokens": [1, 2, 3], "top_logprobs": [-1, -1, -1]},
+        {"logprobs": [-1, -1], "top_logprobs": [-1, -1]},
+    ],
+)
+def test_log_probabilities_that_do_not_fit_the_tokens_are_refused(fields: Any) -> None:
+    message = pb.Commit(tokens=[1, 2], **fields)
+    with pytest.raises(ProtocolViolationError, match="one for each token"):
+        EventDecoder(1).decode(pb.SessionResponse(commit=message))
+
+
+def test_an_edge_that_wants_no_log_probabilities_sends_and_gets_not_a_byte_more() -> None:
+    (request,) = encode_open(OpenSession((1, 2), 2, 3, SamplingParams(), "v1:x", "m"), 600)
+    assert not request.open.HasField("num_top_logprobs")
+    commit = EventEncoder(1).encode(Commit(1, (5,), 0)).commit
+    assert not commit.logprobs
+    assert not commit.top_tokens
 
 
 def test_an_edge_that_wants_no_runner_ups_and_no_guesses_sends_and_gets_not_a_byte_more() -> None:

@@ -44,6 +44,12 @@ def text_of(events: list[Any], index: int = 0) -> str:
     )
 
 
+def trace_of(events: list[Any], index: int = 0) -> list[Any]:
+    """What a stream told of one choice beside its text."""
+    parts = [event["outrider"] for event in events[:-1] if "outrider" in event]
+    return [event for part in parts if part.get("index") == index for event in part["events"]]
+
+
 def error_of(response: httpx2.Response) -> dict[str, Any]:
     error: dict[str, Any] = response.json()["error"]
     return error

@@ -1,18 +1,25 @@
 """A runtime in memory for the HTTP API: a token for each character, and a text learnt by heart."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from fake_link import FakeLink, an_info
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from outrider_common.messages import FinishReason, ModelInfo
+from outrider_common.messages import Commit, FinishReason, ModelInfo
 from outrider_common.records import GenerationStats, TokenOrigin, TokenRecord
+from outrider_common.tree import AtPosition, DraftNode
+from outrider_edge.calibration import GuessKind
 from outrider_edge.chat_template import ChatTemplate
 from outrider_edge.estimators import Estimators
 from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.guess_tree import Hung
+from outrider_edge.guesses import Guess
+from outrider_edge.policies import POLICIES
 from outrider_edge.tokenizer import EdgeTokenizer
+from outrider_edge.tracing import TraceRecorder
 
 ANSWER = "It rides ahead."
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
@@ -46,6 +53,8 @@ class FakeRuntime:
     link: FakeLink = field(default_factory=lambda: FakeLink([]))
     estimators: Estimators = field(default_factory=Estimators)
     requests: list[GenerationRequest] = field(default_factory=list)
+    policies: Collection[str] = tuple(POLICIES)
+    asked_policies: list[str | None] = field(default_factory=list)
     num_running: int = 0
 
     def __post_init__(self) -> None:
@@ -62,16 +71,26 @@ class FakeRuntime:
     def verifiers(self) -> list[dict[str, Any]]:
         return []
 
-    async def generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+    async def generate(
+        self,
+        request: GenerationRequest,
+        on_token: OnToken,
+        recorder: TraceRecorder | None = None,
+        policy: str | None = None,
+    ) -> GenerationResult:
         self.requests.append(request)
+        self.asked_policies.append(policy)
         self.num_running += 1
         self.begun.put_nowait(None)
         try:
-            return await self._generate(request, on_token)
+            return await self._generate(request, on_token, recorder or TraceRecorder())
         finally:
             self.num_running -= 1
 
-    async def _generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+    async def _generate(
+        self, request: GenerationRequest, on_token: OnToken, recorder: TraceRecorder
+    ) -> GenerationResult:
+        recorder.opened(0.01)
         start = len(request.prompt)
         text = self.answer[: request.max_tokens]
         records = [a_record(start + i, character) for i, character in enumerate(text)]
@@ -81,12 +100,34 @@ class FakeRuntime:
                 raise self.error
             if number == 1:
                 await self.pause.wait()
+            tell_of_a_pass(recorder, commit)
             for record in commit:
                 on_token(record)
             await asyncio.sleep(0)
         is_cut = len(text) < len(self.answer)
         reason = FinishReason.LENGTH if is_cut else FinishReason.STOP
         return GenerationResult(text, reason, tuple(records), a_result_stats(records))
+
+
+def tell_of_a_pass(recorder: TraceRecorder, records: list[TokenRecord]) -> None:
+    """A pass that checked a wrong draft, `#`, for its last token."""
+    if not records:
+        return
+    guess = Guess(ord("#"), GuessKind("fake", 0, 1, "greedy"), own_probability=0.5, chance=0.25)
+    last = records[-1].position
+    recorder.drafted(0.01, 0.02, num_leaves=1, num_guesses=1)
+    node = DraftNode(last, guess.token, AtPosition(last - 1))
+    recorder.sent([node], [Hung(guess, from_root=0.25, drafted_at_s=0.02)], 0.03)
+    commit = Commit(
+        start=records[0].position,
+        tokens=tuple(record.token for record in records),
+        num_accepted=0,
+        is_correction=True,
+        pass_us=4000,
+        queue_us=1000,
+        num_rows=2,
+    )
+    recorder.committed(commit, len(records), records[-1].committed_at_s)
 
 
 def a_record(position: int, character: str, text: str = "") -> TokenRecord:

@@ -12,16 +12,23 @@ from outrider_edge.serving import Serving
 
 
 @asynccontextmanager
+async def listening(serving: Serving) -> AsyncIterator[int]:
+    """A server over this state; yields its port. Stops gracefully in the end."""
+    with listening_sockets(serving.settings) as sockets:
+        port: int = sockets[0].getsockname()[1]
+        server = http_server(serving)
+        serving_task = asyncio.create_task(server.serve(sockets))
+        try:
+            yield port
+        finally:  # also when the test fails: a server that is cancelled leaves connections behind
+            server.should_exit = True
+            await serving_task
+
+
+@asynccontextmanager
 async def a_daemon_client(
     serving: Serving, socket: Path | None = None
 ) -> AsyncIterator[DaemonClient]:
     """A client of a server over this state, which stops in the end."""
-    with listening_sockets(serving.settings) as sockets:
-        server = http_server(serving)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve(sockets))
-            try:
-                port = sockets[0].getsockname()[1]
-                yield DaemonClient(DaemonAddress("127.0.0.1", port, socket))
-            finally:
-                server.should_exit = True
+    async with listening(serving) as port:
+        yield DaemonClient(DaemonAddress("127.0.0.1", port, socket))

@@ -2,37 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from api_client import CHAT, HI, a_serving, events_of, text_of
 from fake_runtime import ANSWER, FakeRuntime, a_record, a_result_stats
+from http_daemon import listening
 
 from outrider_common.messages import FinishReason
-from outrider_edge.daemon import http_server
 from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
-from outrider_edge.listening import listening_sockets
 from outrider_edge.serving import Serving
+from outrider_edge.tracing import TraceRecorder
 
 STREAM = HI | {"stream": True}
 MEBIBYTE = "x" * (1 << 20)
-
-
-@asynccontextmanager
-async def listening(serving: Serving) -> AsyncIterator[int]:
-    """A server; yields its port. Stops gracefully in the end."""
-    with listening_sockets(serving.settings) as sockets:
-        port: int = sockets[0].getsockname()[1]
-        server = http_server(serving)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve(sockets))
-            try:
-                yield port
-            finally:
-                server.should_exit = True
 
 
 async def ask(port: int, body: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -94,7 +78,9 @@ async def test_a_client_that_closes_its_socket_ends_its_generation() -> None:
 class Flood(FakeRuntime):
     """Writes more than any buffer on the way holds."""
 
-    async def _generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+    async def _generate(
+        self, request: GenerationRequest, on_token: OnToken, recorder: TraceRecorder
+    ) -> GenerationResult:
         records = [a_record(i, "x", MEBIBYTE) for i in range(32)]
         for record in records:
             on_token(record)

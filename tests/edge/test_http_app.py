@@ -6,7 +6,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from api_client import CHAT, COMPLETIONS, HI, a_client, a_serving, error_of, events_of, text_of
+from api_client import (
+    CHAT,
+    COMPLETIONS,
+    HI,
+    a_client,
+    a_serving,
+    error_of,
+    events_of,
+    text_of,
+    trace_of,
+)
 from fake_runtime import ANSWER, FakeRuntime
 
 from outrider_common.errors import (
@@ -175,7 +185,8 @@ async def test_a_body_that_never_ends_is_given_up() -> None:
         ("DELETE", COMPLETIONS, 405),
         ("POST", "/health", 405),
         ("GET", "/v1/nothing", 404),
-        ("POST", "/", 404),
+        ("POST", "/", 405),
+        ("POST", "/nothing", 404),
     ],
 )
 async def test_wrong_methods_and_routes_are_said_in_the_same_form(
@@ -382,3 +393,56 @@ async def test_a_strange_page_gets_nothing(headers: dict[str, str], status: int)
         response = await client.post(CHAT, json=HI, headers=headers)
     assert response.status_code == status
     assert len(runtime.requests) == (status == 200)
+
+
+# What a client may ask of Outrider itself.
+
+
+async def test_who_asks_for_the_trace_hears_everything_that_happens() -> None:
+    async with a_client(a_serving(FakeRuntime())) as client:
+        body = STREAM | {"outrider": {"trace": True}}
+        events = events_of((await client.post(CHAT, json=body)).text)
+    assert text_of(events) == ANSWER
+    told = trace_of(events)
+    kinds = [event["kind"] for event in told]
+    assert kinds[:5] == ["opened", "draft", "node", "fate", "pass"]
+    tokens = [event for event in told if event["kind"] == "token"]
+    assert "".join(token["text"] for token in tokens) == ANSWER
+    (first, _second) = [event for event in told if event["kind"] == "node"]
+    assert (first["text"], first["proposer"], first["chance"]) == ("#", "fake", 0.25)
+    assert [e["fate"] for e in told if e["kind"] == "fate"] == ["rejected", "rejected"]
+
+
+async def test_each_choice_has_a_trace_of_its_own() -> None:
+    async with a_client(a_serving(FakeRuntime())) as client:
+        body = STREAM | {"n": 2, "outrider": {"trace": True}}
+        events = events_of((await client.post(CHAT, json=body)).text)
+    for index in range(2):
+        tokens = [event for event in trace_of(events, index) if event["kind"] == "token"]
+        assert "".join(token["text"] for token in tokens) == ANSWER
+
+
+async def test_who_does_not_ask_sees_no_trace() -> None:
+    async with a_client(a_serving(FakeRuntime())) as client:
+        plain = events_of((await client.post(CHAT, json=STREAM)).text)
+        own = {"outrider": {"policy": "tree"}}
+        with_policy = events_of((await client.post(CHAT, json=STREAM | own)).text)
+    assert trace_of(plain) == trace_of(with_policy) == []
+    assert len(plain) == len(with_policy)
+
+
+async def test_a_request_has_the_policy_that_it_asks_for_and_others_have_the_daemons() -> None:
+    runtime = FakeRuntime()
+    async with a_client(a_serving(runtime)) as client:
+        await client.post(CHAT, json=HI | {"outrider": {"policy": "stop-and-wait"}})
+        await client.post(COMPLETIONS, json=CONTINUE)
+    assert runtime.asked_policies == ["stop-and-wait", None]
+
+
+async def test_a_policy_that_cannot_be_had_here_is_refused() -> None:
+    async with a_client(a_serving(FakeRuntime(policies=("cloud",)))) as client:
+        response = await client.post(CHAT, json=HI | {"outrider": {"policy": "tree"}})
+        status = (await client.get("/status")).json()
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "outrider.policy"
+    assert status["policies"] == ["cloud"]

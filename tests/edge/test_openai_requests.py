@@ -156,10 +156,6 @@ def test_usage_in_a_stream_is_asked_for(parse: Any) -> None:
 @pytest.mark.parametrize(
     ("parse", "name", "value"),
     [
-        (chat, "logprobs", True),
-        (chat, "top_logprobs", 0),
-        (completion, "logprobs", 0),
-        (completion, "logprobs", False),
         (chat, "response_format", {"type": "json_object"}),
         (chat, "tools", [{"type": "function"}]),
         (chat, "tool_choice", "required"),
@@ -195,6 +191,39 @@ def test_what_is_not_offered_is_refused_by_name(parse: Any, name: str, value: ob
 )
 def test_what_asks_for_nothing_passes(parse: Any, harmless: dict[str, Any]) -> None:
     assert parse(**harmless) == parse()
+
+
+@pytest.mark.parametrize(
+    ("parse", "asked", "count"),
+    [
+        (chat, {}, None),
+        (chat, {"logprobs": False, "top_logprobs": 0}, None),
+        (chat, {"logprobs": True}, 0),
+        (chat, {"logprobs": True, "top_logprobs": 20}, 20),
+        (completion, {}, None),
+        (completion, {"logprobs": 0}, 0),
+        (completion, {"logprobs": 5}, 5),
+    ],
+)
+def test_log_probabilities_are_asked_for(parse: Any, asked: Any, count: int | None) -> None:
+    assert parse(**asked).generation.num_top_logprobs == count
+
+
+@pytest.mark.parametrize(
+    ("parse", "asked", "param"),
+    [
+        (chat, {"top_logprobs": 3}, "top_logprobs"),
+        (chat, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        (chat, {"logprobs": 3}, "logprobs"),
+        (completion, {"logprobs": 6}, "logprobs"),
+        (completion, {"logprobs": True}, "logprobs"),
+        (completion, {"top_logprobs": 1}, "top_logprobs"),
+    ],
+)
+def test_log_probabilities_that_cannot_be_had_are_refused(
+    parse: Any, asked: Any, param: str
+) -> None:
+    assert refusal(parse, **asked).param == param
 
 
 @pytest.mark.parametrize("name", ["functions_", "guided_json", "prompt", "max_token"])

@@ -13,9 +13,11 @@ from test_generation import ANSWER, Oracle, generate
 from test_session_histories import DrawHistory
 
 from outrider_common.generation_trace import (
+    DraftSpan,
     GenerationTrace,
     NodeFate,
     NodeTrace,
+    PassTrace,
     trace_from_json,
 )
 from outrider_common.messages import Commit
@@ -25,7 +27,7 @@ from outrider_edge.calibration import GuessKind
 from outrider_edge.guess_tree import Hung
 from outrider_edge.guesses import Guess
 from outrider_edge.session import DraftRun, EdgeSession
-from outrider_edge.tracing import TraceRecorder
+from outrider_edge.tracing import SessionOpened, TraceEvent, TraceRecorder
 
 
 def tell(session: EdgeSession, clock: Callable[[], float], *recorders: TraceRecorder) -> None:
@@ -264,3 +266,55 @@ async def test_an_answer_that_a_stop_string_ends_is_recorded_with_the_text_befor
         round_trip_s=None, texts={record.position: record.text for record in result.records}
     )
     assert "".join(text for commit in trace.passes for text in commit.texts) == result.text
+
+
+class Rebuilt:
+    """A trace put together from what a watcher heard."""
+
+    def __init__(self) -> None:
+        self.opened_at_s = 0.0
+        self.drafts: list[DraftSpan] = []
+        self.nodes: dict[int, NodeTrace] = {}
+        self.passes: list[PassTrace] = []
+
+    def hear(self, event: TraceEvent) -> None:
+        match event:
+            case SessionOpened(at_s):
+                self.opened_at_s = at_s
+            case DraftSpan():
+                self.drafts.append(event)
+            case NodeTrace():
+                self.nodes[event.node_id] = event
+            case PassTrace():
+                self.passes.append(event)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), most=st.integers(0, 600))
+def test_who_listens_while_it_happens_knows_what_the_trace_says_in_the_end(
+    seed: int, most: int
+) -> None:
+    pair, rebuilt = a_pair(World(), num_tokens=60, seed=seed), Rebuilt()
+    recorder = TraceRecorder(most, on_event=rebuilt.hear)
+    tell(pair.edge, lambda: pair.now, recorder)
+    recorder.opened(0.5)
+    pair.run()
+    trace = recorder.trace(round_trip_s=None)
+    assert rebuilt.opened_at_s == trace.opened_at_s == 0.5
+    assert tuple(rebuilt.drafts) == trace.drafts
+    assert tuple(rebuilt.nodes[i] for i in sorted(rebuilt.nodes)) == trace.nodes
+    assert tuple(rebuilt.passes) == trace.passes
+
+
+async def test_a_generation_tells_a_watcher_each_fate_before_the_pass_that_decided_it(
+    executor: ThreadPoolExecutor,
+) -> None:
+    heard: list[TraceEvent] = []
+    recorder = TraceRecorder(on_event=heard.append)
+    await generate(executor, FakeLink(ANSWER), Oracle(), recorder=recorder)
+    assert isinstance(heard[0], SessionOpened)
+    decided = [e for e in heard if isinstance(e, NodeTrace) and e.decided_at_s is not None]
+    assert decided
+    for node in decided:
+        after = heard[heard.index(node) :]
+        assert next(e for e in after if isinstance(e, PassTrace)).arrived_at_s == node.decided_at_s

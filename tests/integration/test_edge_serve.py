@@ -253,7 +253,7 @@ async def _until_idle(daemon: RunningDaemon) -> None:
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"temperature": -1}, "temperature"),
         ({"extra_body": {"guided_json": {}}}, "guided_json"),

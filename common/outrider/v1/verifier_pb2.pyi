@@ -110,7 +110,7 @@ class SessionRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., prefix_part: _Optional[_Union[PrefixPart, _Mapping]] = ..., extend: _Optional[_Union[Extend, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_version", "model", "tokenizer_fingerprint", "sampling", "acceptance_mode", "num_prompt_tokens", "max_tokens", "stop_token_ids", "ignore_eos", "prefix_length", "prefix", "typical", "relaxed", "num_runner_ups", "own_guesses", "waits_for_drafts", "pad_ms")
+    __slots__ = ("protocol_version", "model", "tokenizer_fingerprint", "sampling", "acceptance_mode", "num_prompt_tokens", "max_tokens", "stop_token_ids", "ignore_eos", "prefix_length", "prefix", "typical", "relaxed", "num_runner_ups", "own_guesses", "waits_for_drafts", "pad_ms", "num_top_logprobs")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +128,7 @@ class Open(_message.Message):
     OWN_GUESSES_FIELD_NUMBER: _ClassVar[int]
     WAITS_FOR_DRAFTS_FIELD_NUMBER: _ClassVar[int]
     PAD_MS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model: str
     tokenizer_fingerprint: str
@@ -145,7 +146,8 @@ class Open(_message.Message):
     own_guesses: bool
     waits_for_drafts: bool
     pad_ms: int
-    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ..., num_prompt_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., prefix_length: _Optional[int] = ..., prefix: _Optional[_Iterable[int]] = ..., typical: _Optional[_Union[TypicalThresholds, _Mapping]] = ..., relaxed: _Optional[_Union[RelaxedMargins, _Mapping]] = ..., num_runner_ups: _Optional[int] = ..., own_guesses: _Optional[bool] = ..., waits_for_drafts: _Optional[bool] = ..., pad_ms: _Optional[int] = ...) -> None: ...
+    num_top_logprobs: int
+    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ..., num_prompt_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., prefix_length: _Optional[int] = ..., prefix: _Optional[_Iterable[int]] = ..., typical: _Optional[_Union[TypicalThresholds, _Mapping]] = ..., relaxed: _Optional[_Union[RelaxedMargins, _Mapping]] = ..., num_runner_ups: _Optional[int] = ..., own_guesses: _Optional[bool] = ..., waits_for_drafts: _Optional[bool] = ..., pad_ms: _Optional[int] = ..., num_top_logprobs: _Optional[int] = ...) -> None: ...
 
 class TypicalThresholds(_message.Message):
     __slots__ = ("epsilon", "delta")
@@ -246,7 +248,7 @@ class Opened(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., acceptance_mode: _Optional[_Union[AcceptanceMode, str]] = ..., answers_pings: _Optional[bool] = ..., pad_ms: _Optional[int] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("start", "tokens", "num_accepted", "is_correction", "finish_reason", "queue_us", "pass_us", "num_rows", "credit", "price_permille", "runner_ups", "num_guessed")
+    __slots__ = ("start", "tokens", "num_accepted", "is_correction", "finish_reason", "queue_us", "pass_us", "num_rows", "credit", "price_permille", "runner_ups", "num_guessed", "logprobs", "top_tokens", "top_logprobs")
     START_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +261,9 @@ class Commit(_message.Message):
     PRICE_PERMILLE_FIELD_NUMBER: _ClassVar[int]
     RUNNER_UPS_FIELD_NUMBER: _ClassVar[int]
     NUM_GUESSED_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    TOP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     start: int
     tokens: _containers.RepeatedScalarFieldContainer[int]
     num_accepted: int
@@ -271,7 +276,10 @@ class Commit(_message.Message):
     price_permille: int
     runner_ups: _containers.RepeatedScalarFieldContainer[int]
     num_guessed: int
-    def __init__(self, start: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., is_correction: _Optional[bool] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., queue_us: _Optional[int] = ..., pass_us: _Optional[int] = ..., num_rows: _Optional[int] = ..., credit: _Optional[int] = ..., price_permille: _Optional[int] = ..., runner_ups: _Optional[_Iterable[int]] = ..., num_guessed: _Optional[int] = ...) -> None: ...
+    logprobs: _containers.RepeatedScalarFieldContainer[float]
+    top_tokens: _containers.RepeatedScalarFieldContainer[int]
+    top_logprobs: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, start: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., is_correction: _Optional[bool] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., queue_us: _Optional[int] = ..., pass_us: _Optional[int] = ..., num_rows: _Optional[int] = ..., credit: _Optional[int] = ..., price_permille: _Optional[int] = ..., runner_ups: _Optional[_Iterable[int]] = ..., num_guessed: _Optional[int] = ..., logprobs: _Optional[_Iterable[float]] = ..., top_tokens: _Optional[_Iterable[int]] = ..., top_logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class GoAway(_message.Message):
     __slots__ = ("reason", "deadline_ms")
