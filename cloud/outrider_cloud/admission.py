@@ -29,8 +29,8 @@ def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:
         UnknownModelError: a model that is not here.
         UnsupportedError: an acceptance mode that is not offered.
         InvalidPromptError: an empty or too long prompt, or unknown tokens in it.
-        InvalidInputError: `max_tokens`, stop tokens, runner-ups, log-probabilities or padding out of
-            range.
+        InvalidInputError: `max_tokens`, stop tokens, runner-ups, log-probabilities or padding out
+            of range.
     """
     _check_version(message.protocol_version)
     check_model_name(message.model, info)
