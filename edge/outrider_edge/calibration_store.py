@@ -4,17 +4,23 @@ A file that cannot be read is never an error: calibration starts anew, and a war
 nothing of what is in a calibration.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import logging
-import os
 import re
-import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 from outrider_common import log
+from outrider_common.atomic_file import replace_file
 from outrider_edge.calibration import Calibration
 
 _logger = logging.getLogger(__name__)
+
+SAVED_EVERY_S: Final = 60.0
+"""A process that is killed forgets no more than this."""
 
 _MAX_FILE_BYTES = 1 << 20
 _MAX_NAME_CHARACTERS = 80
@@ -54,28 +60,41 @@ class CalibrationStore:
         path = self.path_of(target, bundle)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            _replace(path, calibration.to_json())
+            replace_file(path, calibration.to_json())
         except OSError as error:
             _warn("calibration_unwritable", path, error)
+
+
+@contextlib.asynccontextmanager
+async def kept(
+    store: CalibrationStore | None, target: str, bundle: str, every_s: float = SAVED_EVERY_S
+) -> AsyncIterator[Calibration]:
+    """What was learnt of a pair; kept again now and then, and in the end, whatever that is."""
+    if store is None:
+        yield Calibration()
+        return
+    calibration = store.load(target, bundle)
+
+    async def keep_now_and_then() -> None:
+        saved = calibration.to_json()
+        while True:
+            await asyncio.sleep(every_s)
+            if (learnt := calibration.to_json()) != saved:
+                store.save(target, bundle, calibration)
+                saved = learnt
+
+    keeping = asyncio.create_task(keep_now_and_then(), name="calibration")
+    try:
+        yield calibration
+    finally:
+        keeping.cancel()
+        store.save(target, bundle, calibration)
 
 
 def _read(path: Path) -> str:
     if path.stat().st_size > _MAX_FILE_BYTES:
         raise ValueError(f"larger than {_MAX_FILE_BYTES} bytes")
     return path.read_text(encoding="utf-8")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside the place, then rename: a reader sees the old file or the new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    incoming = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        incoming.replace(path)
-    except BaseException:
-        incoming.unlink(missing_ok=True)
-        raise
 
 
 def _warn(event: str, path: Path, error: Exception) -> None:

@@ -3,8 +3,9 @@
 The one place that knows every class of the edge.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
 from outrider_edge.batched_drafting import BatchedModel
 from outrider_edge.block_proposer import BlockFactory
 from outrider_edge.calibration import Calibration
-from outrider_edge.calibration_store import CalibrationStore
+from outrider_edge.calibration_store import CalibrationStore, kept
 from outrider_edge.combined import CombinedFactory
 from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult, OnToken
@@ -132,42 +133,30 @@ async def edge_runtime(
         MismatchError: the verifier's model has another tokenizer, or speaks another protocol.
         ModelFileError: the bundle cannot be used.
     """
-    tokenizer = load_tokenizer(bundle)
+    tokenizer = await asyncio.to_thread(load_tokenizer, bundle)
     fingerprint = tokenizer_fingerprint(tokenizer.vocabulary())
     async with GrpcLink(settings.verifier, connect_timeout_s=settings.connect_timeout_s) as link:
         info = await link.model_info()
         _refuse_strangers(info, fingerprint, settings)
         policy = POLICIES[settings.policy].with_block(settings.block_nodes)
         names = settings.proposers if policy.drafts else ("none",)
-        factory = CombinedFactory([_MAKERS[name](settings, bundle) for name in names])
+        # Loading a model takes a while, and the answers of another runtime shall not wait for it.
+        factory = await asyncio.to_thread(_factory, names, settings, bundle)
         pair = info.model, bundle.path.name
-        with (
-            _kept(calibrations, *pair) as calibration,
-            ThreadPoolExecutor(settings.concurrent_drafts, "outrider-draft") as executor,
-        ):
-            yield EdgeRuntime(
-                tokenizer=tokenizer,
-                fingerprint=fingerprint,
-                factory=factory,
-                link=link,
-                info=info,
-                executor=executor,
-                max_depth=settings.max_depth,
-                calibration=calibration,
-                estimators=Estimators(),
-                policy=policy,
-            )
-
-
-@contextlib.contextmanager
-def _kept(store: CalibrationStore | None, target: str, bundle: str) -> Iterator[Calibration]:
-    """What was learnt of a pair; kept again in the end, whatever that is."""
-    calibration = store.load(target, bundle) if store else Calibration()
-    try:
-        yield calibration
-    finally:
-        if store:
-            store.save(target, bundle, calibration)
+        async with kept(calibrations, *pair) as calibration:
+            with ThreadPoolExecutor(settings.concurrent_drafts, "outrider-draft") as executor:
+                yield EdgeRuntime(
+                    tokenizer=tokenizer,
+                    fingerprint=fingerprint,
+                    factory=factory,
+                    link=link,
+                    info=info,
+                    executor=executor,
+                    max_depth=settings.max_depth,
+                    calibration=calibration,
+                    estimators=Estimators(),
+                    policy=policy,
+                )
 
 
 def load_tokenizer(bundle: Bundle) -> EdgeTokenizer:
@@ -175,6 +164,12 @@ def load_tokenizer(bundle: Bundle) -> EdgeTokenizer:
     manifest = bundle.manifest
     eos = next(iter(manifest.eos_token_ids), None)
     return EdgeTokenizer.load(bundle.path, {"bos_token": manifest.bos_token_id, "eos_token": eos})
+
+
+def _factory(
+    names: Sequence[ProposerName], settings: EdgeSettings, bundle: Bundle
+) -> CombinedFactory:
+    return CombinedFactory([_MAKERS[name](settings, bundle) for name in names])
 
 
 def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:
