@@ -4,11 +4,12 @@ Reads that one file and nothing else: the environment is an argument. Every valu
 wherever it stands, and keeps a note of where it came from.
 """
 
+import dataclasses
 import difflib
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -43,7 +44,7 @@ class LoadedSettings:
     settings: Settings
     origin: Mapping[str, str]
     file: Path | None
-    flags: Mapping[str, object] = field(default_factory=dict)
+    flags: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def again(self, environment: Mapping[str, str]) -> "LoadedSettings":
         """Read the same file and put the layers together once more; see `load_settings`."""

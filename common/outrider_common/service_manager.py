@@ -18,8 +18,8 @@ class ServiceManager:
     """The way to the service manager.
 
     Attributes:
-        address: of its datagram socket, a path or an abstract name that begins with '@'; None: there
-            is none.
+        address: of its datagram socket, a path or an abstract name that begins with '@'; None:
+            there is none.
         watchdog_s: it restarts a daemon that is silent for so long; None: it does not.
     """
 

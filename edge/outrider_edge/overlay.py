@@ -75,9 +75,7 @@ def _of_operator(name: str) -> Setting:
     if name == _BUNDLE:
         raise ConfigError(f"{name} is changed by a rollout; use 'outrider fleet rollout'.")
     if setting.section in _LOCAL_SECTIONS or name in _LOCAL_SETTINGS:
-        raise ConfigError(
-            f"{name} cannot be set by the fleet; change it on the device, in its configuration file."
-        )
+        raise ConfigError(f"{name} cannot be set by the fleet; change it in the device's own file.")
     return setting
 
 

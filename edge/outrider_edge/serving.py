@@ -80,7 +80,7 @@ class Serving:
             raise UnavailableError("The daemon is stopping; ask it again when it is back.")
         if self.is_drained:
             raise UnavailableError(
-                "The operator of this device has drained it; ask another one, or ask it again later."
+                "This device was drained by its operator; ask another one, or ask again later."
             )
         if self.runtime is None:
             raise UnavailableError(self.waiting_for)

@@ -1,6 +1,6 @@
 """The way to the MQTT broker: address, credentials, and what a refusal means.
 
-The rim of the fleet, with `device_link` and `operator_link`. Needs the extra `mqtt` when it is used.
+The rim of the fleet, with the links of device and operator. Needs the extra `mqtt` when used.
 """
 
 import ssl

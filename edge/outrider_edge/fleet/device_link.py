@@ -6,7 +6,7 @@ Publishes what is in the outbox, and hands what comes to the agent. Decides noth
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +37,9 @@ SESSION_S: Final = 3600
 """For how long the broker keeps messages for a device that is away."""
 
 _GOODBYE_S: Final = 2.0
+
+_FAILURE: Final = 128
+"""Reason codes of MQTT 5 from here on say that something was refused."""
 
 
 class DeviceLink:
@@ -76,8 +79,7 @@ class DeviceLink:
                 async with self._connected() as client:
                     await self._talk(client)
             except (aiomqtt.MqttError, OutriderError, OSError, ValueError) as error:
-                pause_s = self._note(connection_error(error, self._settings))
-            await asyncio.sleep(pause_s)
+                await asyncio.sleep(self._note(connection_error(error, self._settings)))
 
     @asynccontextmanager
     async def _connected(self) -> "AsyncIterator[aiomqtt.Client]":
@@ -108,7 +110,7 @@ class DeviceLink:
 
     async def _talk(self, client: "aiomqtt.Client") -> None:
         granted = await client.subscribe(self._topics.all_asks(self._device), qos=1)
-        self._require_granted([getattr(code, "value", code) for code in granted])
+        self._require_granted(granted)
         log.event(_logger, "fleet_connected", broker=self._settings.broker, device=self._device)
         self._said = ""
         self._backoff.reset()
@@ -119,8 +121,8 @@ class DeviceLink:
                 tasks.create_task(self._send(client), name="fleet sender")
                 tasks.create_task(self._receive(client), name="fleet receiver")
 
-    def _require_granted(self, codes: list[int]) -> None:
-        if any(code >= 128 for code in codes):
+    def _require_granted(self, codes: Iterable[object]) -> None:
+        if any(int(getattr(code, "value", 0)) >= _FAILURE for code in codes):
             raise BrokerRefusalError(
                 f"The broker at {self._settings.broker} does not let {self._settings.username!r} "
                 f"read {self._topics.all_asks(self._device)}; correct its access rules."

@@ -260,8 +260,7 @@ class DrafterDesk:
         own = self._live.own.edge.bundle
         if own != self._current.own:
             raise BadDrafterError(
-                f"The device's own settings name the drafter {own!r} by now, so this one is not used; "
-                "offer it again."
+                f"The device's own settings name the drafter {own!r} by now; offer this one again."
             )
 
     async def _use(self, rollout: Rollout | None = None, proof: Any = None) -> None:
@@ -316,7 +315,7 @@ def _offer(desired: pb.DesiredDrafter) -> Offer:
     margin = desired.margin if desired.HasField("margin") else DEFAULT_MARGIN
     if not _NAME.fullmatch(desired.name):
         raise BadDrafterError(
-            f"The drafter's name is {desired.name[:80]!r}; use up to 100 letters, digits and '._@-'."
+            f"The name is {desired.name[:80]!r}; use up to 100 letters, digits and '._@-'."
         )
     if not _SHA256.fullmatch(desired.sha256):
         raise BadDrafterError(

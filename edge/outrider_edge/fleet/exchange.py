@@ -64,7 +64,7 @@ class Outgoing:
 
 
 class Outbox:
-    """What waits to be published. Bounded: one message for each retained topic, and some answers."""
+    """What waits to be published: one message for each retained topic, and so many answers."""
 
     def __init__(self) -> None:
         self._retained: dict[str, Outgoing] = {}

@@ -1,4 +1,4 @@
-"""Brings an offered drafter into the model store: download, checksum, unpacking, a look at the bundle.
+"""Brings an offered drafter into the model store: downloads, compares, unpacks and looks at it.
 
 Nothing of it is in the store before all of it is known to be right. Blocks: run it in a thread.
 """
@@ -139,7 +139,7 @@ def _unpack(archive: Path, directory: Path, max_bytes: int) -> None:
         ) from error
     except (OSError, ValueError) as error:
         raise BadDrafterError(
-            f"The drafter cannot be unpacked ({_reason(error)}); pack the files of one bundle, each "
+            f"The drafter cannot be unpacked ({_reason(error)}); pack each file of one bundle "
             "once, and see that the device has room."
         ) from error
 
@@ -171,4 +171,4 @@ def _plain_members(tar: tarfile.TarFile, max_bytes: int) -> Iterator[tarfile.Tar
 
 def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
-    return str(reason or error or type(error).__name__).rstrip(".")
+    return str(reason or str(error) or type(error).__name__).rstrip(".")

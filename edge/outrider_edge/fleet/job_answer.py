@@ -1,4 +1,4 @@
-"""Answers a job like a request to the HTTP API: the same parameters, the same places, the same figures.
+"""Answers a job like a request to the HTTP API: same parameters, same places, same figures.
 
 Knows nothing of MQTT.
 """

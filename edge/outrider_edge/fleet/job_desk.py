@@ -1,6 +1,6 @@
 """Takes prompt jobs: each is generated once, however often it is delivered, and not after its time.
 
-Jobs wait here for a place among the daemon's answers; what waits, and what is remembered, is bounded.
+Jobs wait here for a place among the daemon's answers; what waits and what is remembered is bounded.
 Knows nothing of MQTT, and nothing of how an answer is made.
 """
 

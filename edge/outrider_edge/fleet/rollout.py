@@ -1,6 +1,6 @@
 """A rollout of a drafter bundle: its stages, and when the new drafter is worse than the old one.
 
-Pure: every step gives a new value. Knows nothing of files, of MQTT, or of how bundles come into use.
+Pure: every step gives a new value. Knows nothing of files, MQTT, or how bundles come into use.
 """
 
 from dataclasses import dataclass, field, replace
