@@ -3,10 +3,14 @@
 The rim of the fleet, with the links of device and operator. Needs the extra `mqtt` when used.
 """
 
+import asyncio
 import ssl
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from outrider_common.config import FleetSettings
@@ -18,11 +22,16 @@ if TYPE_CHECKING:
     import aiomqtt
     from paho.mqtt.properties import Properties
 
+_T = TypeVar("_T")
+
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _KEEPALIVE_S: Final = 20
 _TIMEOUT_S: Final = 10.0
 _MOST_UNREAD: Final = 256
 _PACKET_BYTES: Final = MAX_PAYLOAD_BYTES + 4096
+
+_FAILURE: Final = 128
+"""Reason codes of MQTT 5 from here on say that something was refused."""
 
 _BAD_CREDENTIALS: Final = (134, 135, 140)
 """MQTT 5 reason codes of CONNACK: bad user name or password, not authorised, bad method."""
@@ -152,6 +161,41 @@ def connect_properties(session_expiry_s: int) -> "Properties":
     return properties
 
 
+@asynccontextmanager
+async def connected(client: "aiomqtt.Client") -> "AsyncIterator[aiomqtt.Client]":
+    """Connect, and disconnect in the end, also if it ends while it connects."""
+    connecting = asyncio.create_task(client.__aenter__(), name="connecting")
+    try:
+        await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        if not connecting.cancelled() and connecting.exception() is None:
+            await client.__aexit__(None, None, None)
+        raise
+    try:
+        yield client
+    finally:
+        await client.__aexit__(*sys.exc_info())
+
+
+async def whole(call: Coroutine[Any, Any, _T]) -> _T:
+    """Wait for a call of the library in such a way that a cancellation is never lost.
+
+    The library waits with `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that
+    comes in the same moment as what is waited for.
+    """
+    task = asyncio.create_task(call)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(task)
+
+
+async def subscribe(client: "aiomqtt.Client", topic_filter: str) -> bool:
+    """Ask for messages; whether the broker grants it."""
+    codes = await whole(client.subscribe(topic_filter, qos=1))
+    return all(int(getattr(code, "value", 0)) < _FAILURE for code in codes)
+
+
 async def publish(
     client: "aiomqtt.Client", message: Outgoing, reply_to: ReplyTo | None = None
 ) -> None:
@@ -168,12 +212,14 @@ async def publish(
         properties.CorrelationData = correlation
     if message.expires_in_s is not None:
         properties.MessageExpiryInterval = message.expires_in_s
-    await client.publish(
-        message.topic,
-        encoded(message.message),
-        qos=1,
-        retain=message.is_retained,
-        properties=properties,
+    await whole(
+        client.publish(
+            message.topic,
+            encoded(message.message),
+            qos=1,
+            retain=message.is_retained,
+            properties=properties,
+        )
     )
 
 
@@ -181,10 +227,12 @@ def incoming(message: "aiomqtt.Message") -> Incoming:
     """A message of the library in our words."""
     properties = message.properties
     topic = getattr(properties, "ResponseTopic", None)
+    correlation = getattr(properties, "CorrelationData", None)
     return Incoming(
         topic=str(message.topic),
         payload=bytes(message.payload or b""),
-        reply_to=ReplyTo(topic, getattr(properties, "CorrelationData", None)) if topic else None,
+        reply_to=ReplyTo(topic, correlation) if topic else None,
+        correlation=correlation,
         expires_in_s=getattr(properties, "MessageExpiryInterval", None),
     )
 

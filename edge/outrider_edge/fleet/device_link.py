@@ -6,7 +6,7 @@ Publishes what is in the outbox, and hands what comes to the agent. Decides noth
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -19,9 +19,11 @@ from outrider_edge.fleet.broker import (
     BrokerRefusalError,
     connect_options,
     connect_properties,
+    connected,
     connection_error,
     incoming,
     publish,
+    subscribe,
 )
 from outrider_edge.fleet.device_reports import goodbye
 from outrider_edge.fleet.exchange import Outbox
@@ -37,9 +39,6 @@ SESSION_S: Final = 3600
 """For how long the broker keeps messages for a device that is away."""
 
 _GOODBYE_S: Final = 2.0
-
-_FAILURE: Final = 128
-"""Reason codes of MQTT 5 from here on say that something was refused."""
 
 
 class DeviceLink:
@@ -92,13 +91,14 @@ class DeviceLink:
             qos=1,
             retain=True,
         )
-        async with aiomqtt.Client(
+        client = aiomqtt.Client(
             **connect_options(self._settings),
             identifier=f"{self._topics.prefix}/{self._device}",
             will=will,
             clean_start=False,
             properties=connect_properties(SESSION_S),
-        ) as client:
+        )
+        async with connected(client):
             try:
                 yield client
             except asyncio.CancelledError:
@@ -109,8 +109,11 @@ class DeviceLink:
                 raise
 
     async def _talk(self, client: "aiomqtt.Client") -> None:
-        granted = await client.subscribe(self._topics.all_asks(self._device), qos=1)
-        self._require_granted(granted)
+        if not await subscribe(client, self._topics.all_asks(self._device)):
+            raise BrokerRefusalError(
+                f"The broker at {self._settings.broker} does not let {self._settings.username!r} "
+                f"read {self._topics.all_asks(self._device)}; correct its access rules."
+            )
         log.event(_logger, "fleet_connected", broker=self._settings.broker, device=self._device)
         self._said = ""
         self._backoff.reset()
@@ -120,13 +123,6 @@ class DeviceLink:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send(client), name="fleet sender")
                 tasks.create_task(self._receive(client), name="fleet receiver")
-
-    def _require_granted(self, codes: Iterable[object]) -> None:
-        if any(int(getattr(code, "value", 0)) >= _FAILURE for code in codes):
-            raise BrokerRefusalError(
-                f"The broker at {self._settings.broker} does not let {self._settings.username!r} "
-                f"read {self._topics.all_asks(self._device)}; correct its access rules."
-            )
 
     async def _send(self, client: "aiomqtt.Client") -> None:
         while True:

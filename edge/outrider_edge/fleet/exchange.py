@@ -36,12 +36,14 @@ class Incoming:
         payload: its content.
         reply_to: where an answer goes; None: nobody waits for one.
         expires_in_s: after so long nobody wants what it asks for; None: always.
+        correlation: of the question, where this is an answer.
     """
 
     topic: str
     payload: bytes
     reply_to: ReplyTo | None = None
     expires_in_s: float | None = None
+    correlation: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

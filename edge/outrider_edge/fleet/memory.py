@@ -6,7 +6,7 @@ A file that cannot be read is never an error: it is forgotten, and a warning say
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -110,14 +110,28 @@ def overlay_at_start(settings: Settings, store: ModelStore) -> Overlay:
     rollout = memory.rollout()
     if rollout and (restarted := rollout.restarted()) != rollout:
         memory.keep_rollout(restarted)
-    overlay = memory.overlay()
+    return _usable(memory.overlay(), settings, store)
+
+
+def _usable(overlay: Overlay, settings: Settings, store: ModelStore) -> Overlay:
+    """What can be used of an overlay."""
     try:
-        Bundle.load(store.resolve_bundle(overlay.on(settings).edge.bundle))
+        overlay.on(settings)
     except OutriderError as error:
-        if overlay != Overlay():
-            log.event(_logger, "fleet_memory_unusable", level=logging.ERROR, reason=str(error))
-        return Overlay()
+        _give_up("settings", error)
+        overlay = replace(overlay, values={})
+    bundle = overlay.on(settings).edge.bundle
+    if bundle != settings.edge.bundle:
+        try:
+            Bundle.load(store.resolve_bundle(bundle))
+        except OutriderError as error:
+            _give_up("drafter", error)
+            overlay = replace(overlay, bundle=None)
     return overlay
+
+
+def _give_up(what: str, error: OutriderError) -> None:
+    log.event(_logger, "fleet_memory_unusable", level=logging.ERROR, what=what, reason=str(error))
 
 
 def _warn(event: str, path: Path, error: Exception) -> None:

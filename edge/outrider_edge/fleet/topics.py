@@ -39,7 +39,7 @@ class Topics:
 
     prefix: str
 
-    def report(self, device: str, report: Report) -> str:
+    def report(self, device: str, report: str) -> str:
         """Where a device says something."""
         return f"{self.prefix}/{_DEVICES}/{device}/report/{report}"
 
