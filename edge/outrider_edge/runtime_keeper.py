@@ -143,9 +143,12 @@ class RuntimeKeeper:
                 tenure.opened.set_result(named)
                 await tenure.over.wait()
         except Exception as error:
-            if tenure.opened.done():
+            if tenure.opened.cancelled():  # nobody waits for it any more
+                log.event(_logger, "runtime_not_opened", reason=str(error))
+            elif tenure.opened.done():
                 raise
-            tenure.opened.set_exception(error)
+            else:
+                tenure.opened.set_exception(error)
 
     def _put_in_force(self, tenure: _Tenure) -> None:
         old, self._current = self._current, tenure

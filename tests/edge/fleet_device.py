@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 from brokers import Broker
 from fake_runtime import FakeRuntime
@@ -13,7 +12,7 @@ from fake_runtime import FakeRuntime
 from outrider_common.config import EdgeSettings, FleetSettings, Settings
 from outrider_common.errors import OutriderError, ungrouped
 from outrider_edge.fleet.device import steered
-from outrider_edge.fleet.devices import Device
+from outrider_edge.fleet.devices import Device, note
 from outrider_edge.fleet.drafter_desk import Pace
 from outrider_edge.fleet.exchange import Incoming
 from outrider_edge.fleet.memory import overlay_at_start
@@ -27,8 +26,6 @@ from outrider_models.store import ModelStore
 
 QUICK = Pace(look_s=0.02, retry_s=0.05, num_downloads=2)
 TOPICS = Topics("outrider")
-
-_T = TypeVar("_T")
 
 
 @dataclass
@@ -83,7 +80,7 @@ async def a_daemon(
     with ungrouped():
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(keeper.run(served))
-            while serving.runtime is None and not factory.error:
+            while serving.runtime is None and not factory.error:  # noqa: ASYNC110 - as a daemon
                 await asyncio.sleep(0)
             try:
                 yield RunningDevice(serving, live, keeper, factory, store)
@@ -119,8 +116,6 @@ async def an_operator(broker: Broker) -> AsyncIterator[OperatorLink]:
 
 async def until(link: OperatorLink, name: str, is_so: Callable[[Device], object]) -> Device:
     """Listen to the reports of a device until something is so; the test's limit is the only one."""
-    from outrider_edge.fleet.devices import note
-
     device = Device(name)
     found = await link.retained(TOPICS.all_reports())
 
@@ -130,10 +125,8 @@ async def until(link: OperatorLink, name: str, is_so: Callable[[Device], object]
             note(device, message, TOPICS)
         return bool(is_so(device))
 
-    if not any([heard(message) for message in found]) or not is_so(device):
+    for message in found:
+        heard(message)
+    if not is_so(device):
         await link.hear(heard)
     return device
-
-
-def settings_of(**sections: Any) -> Settings:
-    return Settings(**sections)

@@ -158,7 +158,7 @@ async def test_wrong_credentials_are_said_once_and_the_daemon_works(
     settings = broker.settings("kiosk-2", "wrong")
     with caplog.at_level(logging.WARNING, "outrider_edge"):
         async with a_device(settings, tmp_path) as device:
-            while not caplog.records:
+            while not caplog.records:  # noqa: ASYNC110 - nothing to wait for
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.3)
             assert device.serving.require_runtime()

@@ -231,7 +231,7 @@ def run(
 def tell(
     order: str, devices: tuple[str, ...], level: str, timeout_s: float, loaded: LoadedSettings
 ) -> None:
-    """Tell devices to take no more requests, or some again, to ask their verifier, or to log more."""
+    """Tell devices to take no more requests, to take them again, to probe, or what to log."""
     wanted = pb.Command()
     if order == "log-level":
         wanted.set_log_level.level = level

@@ -44,8 +44,24 @@ async def steered(
         MissingExtraError: the extra `mqtt` is not installed.
     """
     require_mqtt()
-    device, topics, outbox = device_name(settings), Topics(settings.topic_prefix), Outbox()
-    memory = FleetMemory(store.root / "fleet")
+    topics = Topics(settings.topic_prefix)
+    agent, outbox = assembled(settings, topics, store, serving, live, pace)
+    link = DeviceLink(settings, device_name(settings), topics, agent, outbox)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(agent.run(), name="fleet agent")
+        tasks.create_task(link.run(), name="fleet link")
+
+
+def assembled(
+    settings: FleetSettings,
+    topics: Topics,
+    store: ModelStore,
+    serving: Serving,
+    live: LiveSettings,
+    pace: Pace | None = None,
+) -> tuple[FleetAgent, Outbox]:
+    """An agent with its desks, and where its messages wait for a broker."""
+    memory, outbox = FleetMemory(store.root / "fleet"), Outbox()
     desks = Desks(
         SettingsDesk(live, memory),
         DrafterDesk(settings, store, live, serving, memory, lambda: agent.say_drafter(), pace),
@@ -57,8 +73,6 @@ async def steered(
             _JOBS_AT_ONCE,
         ),
     )
+    device = device_name(settings)
     agent = FleetAgent(device, topics, serving, desks, outbox, settings.telemetry_interval_s)
-    link = DeviceLink(settings, device, topics, agent, outbox)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(agent.run(), name="fleet agent")
-        tasks.create_task(link.run(), name="fleet link")
+    return agent, outbox

@@ -168,7 +168,7 @@ class DrafterDesk:
         return Rollout(offer, own, before.offer.bundle if is_proven else before.fallback)
 
     def _begin_work(self) -> None:
-        if self._rollout:
+        if self._rollout and self._work is None:
             self._work = asyncio.create_task(self._advance(), name="rollout")
 
     async def _stop_work(self) -> None:

@@ -41,8 +41,11 @@ def decoded(payload: bytes, kind: type[_M]) -> _M:
             f"The {name} has {len(payload)} bytes; send at most {MAX_PAYLOAD_BYTES}."
         )
     try:
+        text = payload.decode("utf-8")
+        if not text.lstrip().startswith("{"):  # an empty list would pass for an empty message
+            raise ValueError("it is no JSON object")
         return json_format.Parse(
-            payload.decode("utf-8"),
+            text,
             kind(),
             ignore_unknown_fields=True,
             max_recursion_depth=_MAX_DEPTH,
