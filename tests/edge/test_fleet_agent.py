@@ -61,34 +61,38 @@ async def is_alive(agent: FleetAgent, outbox: Outbox) -> None:
     assert message.message.text == ANSWER
 
 
+_NAMES = [
+    "revision",
+    "values",
+    "drain",
+    "probe",
+    "setLogLevel",
+    "level",
+    "jobId",
+    "prompt",
+    "messages",
+    "role",
+    "content",
+    "maxTokens",
+    "temperature",
+    "seed",
+    "stop",
+    "topK",
+    "name",
+    "uri",
+    "sha256",
+    "signature",
+    "margin",
+    "trialTokens",
+    "acceptanceMode",
+    "x",
+]
 _JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(
-                ["revision", "values", "drain", "probe", "setLogLevel", "level", "jobId", "prompt"]
-                + [
-                    "messages",
-                    "role",
-                    "content",
-                    "maxTokens",
-                    "temperature",
-                    "seed",
-                    "stop",
-                    "topK",
-                ]
-                + [
-                    "name",
-                    "uri",
-                    "sha256",
-                    "signature",
-                    "margin",
-                    "trialTokens",
-                    "acceptanceMode",
-                    "x",
-                ]
-            ),
+            st.sampled_from(_NAMES),
             inner,
             max_size=5,
         )
@@ -99,11 +103,11 @@ _PAYLOADS = st.binary(max_size=200) | _JSON.map(lambda value: json.dumps(value).
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     messages=st.lists(
-        st.tuples(st.sampled_from([*Ask, "nonsense", ""]), _PAYLOADS, st.booleans()), max_size=4
+        st.tuples(st.sampled_from([*Ask, "nonsense", ""]), _PAYLOADS, st.booleans()), max_size=10
     )
 )
 def test_no_payload_ends_the_agent(tmp_path: Path, messages: list[tuple[str, bytes, bool]]) -> None:
@@ -118,16 +122,19 @@ def test_no_payload_ends_the_agent(tmp_path: Path, messages: list[tuple[str, byt
     asyncio.run(work())
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(payload=_PAYLOADS)
 @pytest.mark.parametrize("kind", [pb.Job, pb.Command, pb.DesiredDrafter, pb.DesiredSettings])
 def test_a_payload_is_read_or_refused_in_one_sentence(kind: Any, payload: bytes) -> None:
+    sentence = ""
     try:
         message = decoded(payload, kind)
     except PayloadError as error:
-        assert kind.DESCRIPTOR.name in str(error)
-        assert str(error).isprintable()
-        assert len(str(error)) < 500
+        sentence = str(error)
+    if sentence:
+        assert kind.DESCRIPTOR.name in sentence
+        assert sentence.isprintable()
+        assert len(sentence) < 500
     else:
         assert decoded(encoded(message), kind) == message or "nan" in str(message)
 
