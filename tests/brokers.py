@@ -1,5 +1,7 @@
 """A real Mosquitto on a free port of loopback, with the configuration that is delivered."""
 
+import datetime
+import ipaddress
 import os
 import re
 import socket
@@ -10,6 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from outrider_common.config import FleetSettings
 
@@ -85,6 +91,8 @@ def running_broker(directory: Path, *, is_over_tls: bool = False) -> Iterator[Br
     """The delivered broker, as far as a test can have it."""
     directory.mkdir(exist_ok=True)
     broker = Broker(directory, _free_port(), is_over_tls)
+    if is_over_tls:
+        write_certificates(directory)
     _write_configuration(broker)
     broker.start()
     try:
@@ -118,3 +126,34 @@ def _free_port() -> int:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]
     return port
+
+
+def write_certificates(directory: Path) -> Path:
+    """A certificate for 127.0.0.1 that signs itself; returns the file by which it is known."""
+    now = datetime.datetime.now(datetime.UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker")])
+    where = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(where, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    (directory / "ca.crt").write_bytes(pem)
+    (directory / "broker.crt").write_bytes(pem)
+    (directory / "broker.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return directory / "ca.crt"

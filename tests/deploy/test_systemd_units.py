@@ -1,4 +1,4 @@
-"""The systemd units: systemd reads them, they are hardened, and they fit the commands and settings."""
+"""The systemd units: read by systemd, hardened, and fit for the commands and settings."""
 
 import re
 import subprocess

@@ -12,7 +12,9 @@ from fleet_device import TOPICS, Factory, a_device, an_operator, until
 
 from outrider.v1 import fleet_pb2 as pb
 from outrider_common.errors import CapacityError, OutriderError, UnavailableError
+from outrider_edge.doctor.examination import in_thread
 from outrider_edge.fleet import operations
+from outrider_edge.fleet.access_check import check_access
 from outrider_edge.fleet.broker import BrokerRefusalError
 from outrider_edge.fleet.exchange import ReplyTo
 from outrider_edge.fleet.operator_link import operator_link
@@ -235,4 +237,48 @@ async def test_a_job_that_cannot_be_answered_says_why(broker: Broker, tmp_path: 
         assert (result.error.reason, result.error.message) == ("CAPACITY", "The verifier is full.")
         bad = await operations.run_job(operator, TOPICS, "kiosk-1", pb.Job(job_id="empty"), 20)
         assert "either a prompt or messages" in bad.error.message
-    assert issubclass(CapacityError, OutriderError)
+
+
+async def test_over_tls_the_broker_is_known_by_its_certificate(tmp_path: Path) -> None:
+    with running_broker(tmp_path / "broker", is_over_tls=True) as broker:
+        ca_file = broker.directory / "ca.crt"
+        settings = broker.settings("operator", ca_file=ca_file)
+        async with (
+            a_device(broker.settings("kiosk-1", ca_file=ca_file), tmp_path),
+            operator_link(settings, TOPICS) as operator,
+        ):
+            await until(operator, "kiosk-1", lambda device: device.is_alive)
+        with pytest.raises(UnavailableError, match=r"certificate verify failed.*fleet\.ca_file"):
+            async with operator_link(broker.settings("operator"), TOPICS):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"broker": None}, "fleet.broker is not set"),
+        ({"broker": "mqtt://127.0.0.1:99999"}, "no such port"),
+        ({"broker": "mqtt://127.0.0.1:1"}, "cannot be reached"),
+        ({"broker": "mqtts://127.0.0.1:1", "ca_file": Path("/no/such")}, "fleet.ca_file"),
+        ({"password_file": Path("/no/such")}, "fleet.password_file /no/such cannot be read"),
+    ],
+)
+async def test_what_is_set_wrongly_is_one_sentence(
+    broker: Broker, changes: dict[str, object], says: str
+) -> None:
+    settings = broker.settings("operator").model_copy(update=changes)
+    with pytest.raises(OutriderError, match=says):
+        async with operator_link(settings, TOPICS):
+            pass
+
+
+async def test_the_doctor_finds_out_what_the_broker_allows(broker: Broker) -> None:
+    good = broker.settings("kiosk-1")
+    assert await in_thread(lambda: check_access(good, "kiosk-1")) > 0
+    with pytest.raises(BrokerRefusalError, match="does not take the user"):
+        await in_thread(lambda: check_access(broker.settings("kiosk-2", "wrong"), "kiosk-2"))
+    with pytest.raises(BrokerRefusalError, match=r"does not let 'kiosk-1' write .*kiosk-2"):
+        await in_thread(lambda: check_access(good, "kiosk-2"))
+    away = good.model_copy(update={"broker": "mqtt://127.0.0.1:1"})
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        await in_thread(lambda: check_access(away, "kiosk-1"))

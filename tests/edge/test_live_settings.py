@@ -1,5 +1,6 @@
 """Settings of a running daemon change whole or not at all."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,9 +93,8 @@ async def test_what_the_fleet_wants_lies_over_what_the_file_says(tmp_path: Path)
     ],
 )
 def test_what_is_not_the_fleets_to_set_is_refused_whole(name: str, value: str, says: str) -> None:
-    with pytest.raises(ConfigError, match="sampling|fleet") as caught:
+    with pytest.raises(ConfigError, match=re.escape(says)):
         Overlay({"sampling.seed": "7", name: value}).on(Settings())
-    assert says in str(caught.value)
 
 
 @given(st.dictionaries(st.sampled_from([s.name for s in all_settings()]), st.text(max_size=8)))

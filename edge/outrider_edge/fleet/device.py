@@ -1,8 +1,6 @@
 """Puts the agent of a device together. The composition root of the fleet on a device."""
 
 import asyncio
-import re
-import socket
 import time
 from functools import partial
 from typing import Final
@@ -12,6 +10,7 @@ from outrider_edge.fleet.agent import Desks, FleetAgent
 from outrider_edge.fleet.broker import require_mqtt
 from outrider_edge.fleet.command_desk import CommandDesk
 from outrider_edge.fleet.device_link import DeviceLink
+from outrider_edge.fleet.device_name import device_name
 from outrider_edge.fleet.drafter_desk import DrafterDesk, Pace
 from outrider_edge.fleet.exchange import Outbox
 from outrider_edge.fleet.job_answer import answer
@@ -24,11 +23,6 @@ from outrider_edge.serving import Serving
 from outrider_models.store import ModelStore
 
 _JOBS_AT_ONCE: Final = 4
-
-
-def device_name(settings: FleetSettings) -> str:
-    """The name of this device in its fleet."""
-    return settings.device_id or re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:64]
 
 
 async def steered(
