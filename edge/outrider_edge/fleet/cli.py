@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import InvalidInputError, InvalidPromptError, error_from_wire
 from outrider_edge.fleet import operations
 from outrider_edge.fleet.devices import Device, chosen
-from outrider_edge.fleet.fleet_tables import table_of_devices
+from outrider_edge.fleet.fleet_tables import WIDTH, table_of_devices
 from outrider_edge.fleet.offering import signed_offer
 from outrider_edge.fleet.operations import OnProgress, Outcome
 from outrider_edge.fleet.operator_link import OperatorLink, operator_link
@@ -75,7 +76,8 @@ def status(as_json: bool, loaded: LoadedSettings) -> None:
     if as_json:
         click.echo(json.dumps([device.as_json() for device in devices], indent=2))
     else:
-        Console().print(table_of_devices(devices))
+        width = None if sys.stdout.isatty() else WIDTH
+        Console(width=width).print(table_of_devices(devices))
 
 
 @fleet.command(name="set")
