@@ -65,7 +65,7 @@ class Pace:
         num_downloads: so many attempts.
     """
 
-    look_s: float = 5.0
+    look_s: float = 2.0
     retry_s: float = 30.0
     num_downloads: int = 5
 
