@@ -9,7 +9,8 @@ import logging
 import math
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -76,9 +77,7 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
                     tasks.create_task(reload_on_hangup(live, reread, manager), name="reload"),
                     tasks.create_task(_steered(settings, store, serving, live), name="fleet"),
                 ]
-                where = " and ".join(map(address_of, sockets))
-                click.echo(f"Edge listening on {where}")
-                manager.ready(f"Listening on {where}; {serving.waiting_for}")
+                _say_listening(sockets, manager)
                 await server.serve(list(sockets))
                 await cancelled(beside)
                 served.set()
@@ -98,6 +97,12 @@ def _opener(store: ModelStore) -> OpenRuntime:
             yield NamedRuntime(runtime, bundle.path.name)
 
     return open_runtime
+
+
+def _say_listening(sockets: Sequence[socket.socket], manager: ServiceManager) -> None:
+    where = " and ".join(map(address_of, sockets))
+    click.echo(f"Edge listening on {where}")
+    manager.ready(f"Listening on {where}")
 
 
 def _say_ready(manager: ServiceManager, named: NamedRuntime) -> None:

@@ -6,7 +6,6 @@ publication. Needs the extra `mqtt`.
 
 import queue
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from outrider_common.config import FleetSettings
@@ -81,22 +80,22 @@ def _tried(client: Any, said: "queue.Queue[int]", settings: FleetSettings, devic
             f"The broker at {settings.broker} does not take the user {user!r} with this password; "
             "correct fleet.username and fleet.password_file, or what the broker knows."
         )
-    for act, topic, what in (
-        (client.subscribe, topics.all_asks(device), "read"),
-        (_publish(client), topics.report(device, "check"), "write"),
-    ):
-        began = time.perf_counter()
-        act(topic, qos=1)
-        if _answer(said) >= _FAILURE:
-            raise BrokerRefusalError(
-                f"The broker at {settings.broker} does not let {user!r} {what} {topic}; its access "
-                "rules are to allow that: see deploy/mosquitto/outrider.acl."
-            )
+    topic = topics.all_asks(device)
+    client.subscribe(topic, qos=1)
+    _require_allowed(_answer(said), f"{user!r} read {topic}", settings)
+    topic = topics.report(device, "check")
+    began = time.perf_counter()
+    client.publish(topic, b"{}", qos=1)
+    _require_allowed(_answer(said), f"{user!r} write {topic}", settings)
     return time.perf_counter() - began
 
 
-def _publish(client: Any) -> Callable[..., Any]:
-    return lambda topic, qos: client.publish(topic, b"{}", qos=qos)
+def _require_allowed(code: int, what: str, settings: FleetSettings) -> None:
+    if code >= _FAILURE:
+        raise BrokerRefusalError(
+            f"The broker at {settings.broker} does not let {what}; its access rules are to allow "
+            "that: see deploy/mosquitto/outrider.acl."
+        )
 
 
 def _answer(said: "queue.Queue[int]") -> int:
