@@ -2,12 +2,15 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
 
 from outrider_cloud.cli import verifier
+from outrider_common.config import FleetSettings
+from outrider_common.config_loading import load_settings
 from outrider_common.setting import all_settings
 from outrider_edge.cli import edge
 
@@ -74,3 +77,12 @@ def test_the_variables_of_a_unit_are_settings(name: str) -> None:
 def test_a_unit_that_waits_for_a_word_has_a_watchdog(name: str) -> None:
     assert values(name, "Type") == ["notify"]
     assert values(name, "WatchdogSec")
+
+
+def test_the_settings_that_are_delivered_can_be_read() -> None:
+    file = UNITS / "outrider.toml"
+    loaded = load_settings(file)
+    assert loaded.settings.edge.verifier == "verifier.example:7411"
+    fleet = re.sub(r"(?m)^# (?=\[fleet|\w+ =)", "", file.read_text())
+    assert tomllib.loads(fleet)["fleet"].keys() <= FleetSettings.model_fields.keys()
+    FleetSettings(**tomllib.loads(fleet)["fleet"])

@@ -282,3 +282,25 @@ async def test_the_doctor_finds_out_what_the_broker_allows(broker: Broker) -> No
     away = good.model_copy(update={"broker": "mqtt://127.0.0.1:1"})
     with pytest.raises(UnavailableError, match="cannot be reached"):
         await in_thread(lambda: check_access(away, "kiosk-1"))
+
+
+async def test_two_devices_of_one_name_are_told(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = broker.settings("kiosk-2")
+    with caplog.at_level(logging.WARNING, "outrider_edge"):
+        async with an_operator(broker) as operator, a_device(settings, tmp_path / "one"):
+            await until(operator, "kiosk-2", lambda device: device.is_alive)
+            async with a_device(settings, tmp_path / "two"):
+                while not caplog.records:  # noqa: ASYNC110 - nothing to wait for
+                    await asyncio.sleep(0.01)
+    assert "a fleet.device_id of its own" in caplog.records[0].__dict__["fields"]["reason"]
+
+
+async def test_an_operator_without_the_right_to_read_answers_is_told(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outrider_edge.fleet.operator_link._LIMIT_S", 0.2)
+    async with operator_link(broker.settings("kiosk-1"), TOPICS) as intruder:
+        with pytest.raises(UnavailableError, match=r"access rules let the operator"):
+            await operations.look(intruder, TOPICS)

@@ -117,7 +117,6 @@ class DeviceLink:
         log.event(_logger, "fleet_connected", broker=self._settings.broker, device=self._device)
         self._said = ""
         self._backoff.reset()
-        self._slow_backoff.reset()
         self._agent.say_all()
         with ungrouped():
             async with asyncio.TaskGroup() as tasks:
@@ -138,8 +137,13 @@ class DeviceLink:
             await self._send_next(client)
 
     async def _receive(self, client: "aiomqtt.Client") -> None:
-        async for message in client.messages:
-            self._agent.take(incoming(message))
+        import aiomqtt
+
+        try:
+            async for message in client.messages:
+                self._agent.take(incoming(message))
+        except aiomqtt.MqttError as error:  # what caused it is lost further out
+            raise connection_error(error, self._settings) from error
 
     def _note(self, error: OutriderError) -> float:
         """Log what happened, once as long as it stays the same; how long to wait then."""

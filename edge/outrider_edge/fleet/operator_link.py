@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 RESEND_S: Final = 10.0
 """A question without an answer is asked again after so long."""
 
+_LIMIT_S: Final = 10.0
+"""How long the broker may take to hand out what it keeps."""
+
 _M = TypeVar("_M", bound=Message)
 
 Heard = Callable[[Incoming], bool]
@@ -83,6 +86,9 @@ class OperatorLink:
         """Everything that the broker keeps under these filters.
 
         It hands out what it keeps before what is published later: a message of our own comes last.
+
+        Raises:
+            UnavailableError: that message did not come.
         """
         for one in filters:
             await subscribe(self._client, one)
@@ -96,7 +102,14 @@ class OperatorLink:
             found.append(message)
             return False
 
-        await self.hear(is_mark)
+        try:
+            async with asyncio.timeout(_LIMIT_S):
+                await self.hear(is_mark)
+        except TimeoutError:
+            raise UnavailableError(
+                f"The broker did not hand out what it knows in {_LIMIT_S:g} s; see that its access "
+                f"rules let the operator read and write {self._topics.reply('#')}."
+            ) from None
         return found
 
     async def tell(
