@@ -294,7 +294,7 @@ async def test_two_devices_of_one_name_are_told(
             async with a_device(settings, tmp_path / "two"):
                 while not caplog.records:  # noqa: ASYNC110 - nothing to wait for
                     await asyncio.sleep(0.01)
-    assert "a fleet.device_id of its own" in caplog.records[0].__dict__["fields"]["reason"]
+    assert "no other client is called 'kiosk-2'" in caplog.records[0].__dict__["fields"]["reason"]
 
 
 async def test_an_operator_without_the_right_to_read_answers_is_told(

@@ -33,9 +33,6 @@ _PACKET_BYTES: Final = MAX_PAYLOAD_BYTES + 4096
 _FAILURE: Final = 128
 """Reason codes of MQTT 5 from here on say that something was refused."""
 
-_TAKEN_OVER: Final = 142
-"""The reason code of DISCONNECT: somebody else has connected under the same name."""
-
 _BAD_CREDENTIALS: Final = (134, 135, 140)
 """MQTT 5 reason codes of CONNACK: bad user name or password, not authorised, bad method."""
 
@@ -245,28 +242,14 @@ def connection_error(error: Exception, settings: FleetSettings) -> OutriderError
     if isinstance(error, OutriderError):
         return error
     where = settings.broker
-    code = _reason_code(error)
+    code = getattr(getattr(error, "rc", None), "value", None)
     if code in _BAD_CREDENTIALS:
         return BrokerRefusalError(
             f"The broker at {where} does not take the user {settings.username!r} with this "
             "password; correct fleet.username and fleet.password_file, or what the broker knows."
-        )
-    if code == _TAKEN_OVER:
-        return BrokerRefusalError(
-            f"Another client has connected to the broker at {where} under the name of this one; "
-            "give each device a fleet.device_id of its own."
         )
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return UnavailableError(
         f"The broker at {where} cannot be reached ({said}); see that it runs, and that "
         "fleet.broker and fleet.ca_file are right."
     )
-
-
-def _reason_code(error: Exception) -> int | None:
-    """The reason code of MQTT 5 in an error, or in what caused it."""
-    for one in (error, error.__cause__):
-        code = getattr(getattr(one, "rc", None), "value", None)
-        if isinstance(code, int):
-            return code
-    return None

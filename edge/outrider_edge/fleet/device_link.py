@@ -5,6 +5,7 @@ Publishes what is in the outbox, and hands what comes to the agent. Decides noth
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from outrider_common import log
 from outrider_common.config import FleetSettings
-from outrider_common.errors import OutriderError, ungrouped
+from outrider_common.errors import OutriderError, UnavailableError, ungrouped
 from outrider_edge.fleet.agent import FleetAgent
 from outrider_edge.fleet.backoff import Backoff
 from outrider_edge.fleet.broker import (
@@ -39,6 +40,9 @@ SESSION_S: Final = 3600
 """For how long the broker keeps messages for a device that is away."""
 
 _GOODBYE_S: Final = 2.0
+
+_STEADY_S: Final = 60.0
+"""After a connection that held so long, the next attempt comes soon again: nobody fights for it."""
 
 
 class DeviceLink:
@@ -68,6 +72,7 @@ class DeviceLink:
         self._backoff = Backoff(1.0, 60.0, random.random)
         self._slow_backoff = Backoff(30.0, 600.0, random.random)
         self._said = ""
+        self._connected_at = math.inf
 
     async def run(self) -> None:
         """Be connected until cancelled; a broker may come and go."""
@@ -116,7 +121,7 @@ class DeviceLink:
             )
         log.event(_logger, "fleet_connected", broker=self._settings.broker, device=self._device)
         self._said = ""
-        self._backoff.reset()
+        self._connected_at = asyncio.get_running_loop().time()
         self._agent.say_all()
         with ungrouped():
             async with asyncio.TaskGroup() as tasks:
@@ -142,13 +147,20 @@ class DeviceLink:
         try:
             async for message in client.messages:
                 self._agent.take(incoming(message))
-        except aiomqtt.MqttError as error:  # what caused it is lost further out
-            raise connection_error(error, self._settings) from error
+        except aiomqtt.MqttError as error:
+            raise UnavailableError(
+                f"The broker at {self._settings.broker} has ended the connection; see that it "
+                f"runs, and that no other client is called {self._device!r} (fleet.device_id)."
+            ) from error
 
     def _note(self, error: OutriderError) -> float:
         """Log what happened, once as long as it stays the same; how long to wait then."""
         if str(error) != self._said:
             self._said = str(error)
             log.event(_logger, "fleet_away", level=logging.WARNING, reason=self._said)
+        if asyncio.get_running_loop().time() - self._connected_at > _STEADY_S:
+            self._backoff.reset()
+            self._slow_backoff.reset()
+        self._connected_at = math.inf
         refused = isinstance(error, BrokerRefusalError)
         return (self._slow_backoff if refused else self._backoff).pause_s()
