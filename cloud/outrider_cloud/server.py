@@ -30,6 +30,7 @@ from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
 from outrider_cloud.security import NO_SECURITY, ServerSecurity, load_security
 from outrider_cloud.service import VerifierServicer
+from outrider_cloud.service_watch import watched_service
 from outrider_cloud.synthetic_target import SyntheticTarget
 from outrider_cloud.target import Target
 from outrider_cloud.torch_target import CPU_KV_CACHE_MIB, TorchTarget
@@ -234,7 +235,8 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
         async with running_server(engine, host, settings.port, guards, drain=drain) as port:
             click.echo(f"Verifier ready: {settings.model} on {settings.host}:{port}")
             log.event(_logger, "verifier_ready", host=settings.host, port=port)
-            await _first_of(stopped, failed)
+            async with watched_service(f"Ready: {settings.model}"):
+                await _first_of(stopped, failed)
             log.event(_logger, "verifier_stopping", failed=failed.is_set())
     finally:
         engine.stop()

@@ -25,7 +25,7 @@ MODULES_OF_EXTRA: Final = {
     "edge": ("onnxruntime", "prompt_toolkit", "starlette", "tokenizers"),
     "cloud": ("torch", "transformers"),
     "export": ("gguf", "onnx", "torch", "transformers"),
-    "mqtt": ("aiomqtt",),
+    "mqtt": ("aiomqtt", "cryptography"),
 }
 """The modules by which one sees, without importing them, that an extra is installed."""
 

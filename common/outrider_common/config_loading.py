@@ -4,6 +4,7 @@ Reads that one file and nothing else: the environment is an argument. Every valu
 wherever it stands, and keeps a note of where it came from.
 """
 
+import dataclasses
 import difflib
 import tomllib
 from collections import defaultdict
@@ -37,11 +38,17 @@ class LoadedSettings:
         origin: for each setting, by its full name such as `verifier.port`, where its value came
             from: `default`, the path of a file, the name of a variable, or a flag.
         file: the configuration file that was read, if any.
+        flags: values from the command line, as `load_settings` took them.
     """
 
     settings: Settings
     origin: Mapping[str, str]
     file: Path | None
+    flags: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    def again(self, environment: Mapping[str, str]) -> "LoadedSettings":
+        """Read the same file and put the layers together once more; see `load_settings`."""
+        return load_settings(self.file, environment, self.flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ def load_settings(
         setting = assignment.setting
         values[setting.section][setting.field] = assignment.value
         origin[setting.name] = assignment.origin
-    return LoadedSettings(Settings.model_validate(values), origin, path)
+    return LoadedSettings(Settings.model_validate(values), origin, path, flags or {})
 
 
 def _find_file(file: Path | None, environment: Mapping[str, str]) -> Path | None:

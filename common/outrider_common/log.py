@@ -48,8 +48,13 @@ def event(
 def configure(level: LogLevel, log_format: LogFormat, stream: TextIO | None = None) -> None:
     """Send all logging to `stream`, standard error if None; other libraries' only if a warning."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.setFormatter(_FORMATTERS[log_format]())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    set_level(level)
+
+
+def set_level(level: LogLevel) -> None:
+    """Log our own events from this level on."""
     for name in OUR_LOGGERS:
         logging.getLogger(name).setLevel(level.upper())
 
@@ -84,6 +89,35 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
         return _dumps(document)
+
+
+class JournalFormatter(logging.Formatter):
+    """Lines for systemd's journal: the level as sd-daemon(3) has it, event, then `field=value`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as lines, each with its level, for the journal takes each for an entry."""
+        fields = (f"{key}={_quoted(value)}" for key, value in _fields(record).items())
+        text = " ".join([record.getMessage(), *fields])
+        if record.exc_info:
+            text += f"\n{self.formatException(record.exc_info)}"
+        level = _journal_level(record.levelno)
+        return "\n".join(f"<{level}>{line}" for line in text.splitlines())
+
+
+_FORMATTERS: Final[Mapping[LogFormat, type[logging.Formatter]]] = {
+    "text": TextFormatter,
+    "json": JsonFormatter,
+    "journal": JournalFormatter,
+}
+
+
+def _journal_level(level: int) -> int:
+    """Of syslog: 7 debug, 6 information, 4 warning, 3 error."""
+    if level >= logging.ERROR:
+        return 3
+    if level >= logging.WARNING:
+        return 4
+    return 6 if level >= logging.INFO else 7
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, object]:

@@ -16,7 +16,7 @@ from outrider_common.config import ALLOWED, OTHER_FLAG, SECTIONS, Section
 
 VARIABLE_PREFIX: Final = "OUTRIDER_"
 
-_SECTIONS_NAMED_IN_FLAGS: Final = frozenset({"log"})
+_SECTIONS_NAMED_IN_FLAGS: Final = frozenset({"fleet", "log"})
 """Sections whose field names alone would say too little on a command line."""
 
 

@@ -75,6 +75,7 @@ class _Sum:
             "num_answers": self.num_answers,
             "num_tokens": self._num_tokens,
             "num_accepted_tokens": self._num_accepted,
+            "num_corrections": self._num_corrected,
             "num_passes": self._num_passes,
             "num_rests": self._num_rests,
             "num_resumes": self._num_resumes,

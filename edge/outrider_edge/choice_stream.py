@@ -134,6 +134,10 @@ class Slots:
             )
         self._num_taken += num_wanted
 
+    def resize(self, num_slots: int) -> None:
+        """Have another number of places; answers that run now go on all the same."""
+        self._num_slots = num_slots
+
     def give_back(self, num_taken: int) -> None:
         """Return what `take` took."""
         self._num_taken -= num_taken

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from outrider_common.cli_options import settings_options
 from outrider_common.config import (
     DaemonSettings,
     EdgeSettings,
+    FleetSettings,
     ModelSettings,
     SamplingSettings,
     Settings,
@@ -104,7 +106,7 @@ def run(
 
 
 @edge.command()
-@settings_options(DaemonSettings, EdgeSettings, SamplingSettings, ModelSettings)
+@settings_options(DaemonSettings, EdgeSettings, SamplingSettings, ModelSettings, FleetSettings)
 def serve(loaded: LoadedSettings) -> None:
     """Serve an OpenAI-compatible API on this machine until interrupted."""
     from outrider_edge.daemon import serve as run_daemon  # the model runtime takes a while
@@ -112,7 +114,7 @@ def serve(loaded: LoadedSettings) -> None:
 
     settings = loaded.settings
     store = ModelStore(settings.models.cache_dir or default_root())
-    asyncio.run(run_daemon(settings, store))
+    asyncio.run(run_daemon(settings, store, lambda: loaded.again(os.environ).settings))
 
 
 @edge.command()

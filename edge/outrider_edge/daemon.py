@@ -7,30 +7,33 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import click
 import uvicorn
 
 from outrider_common import log
-from outrider_common.config import Settings
-from outrider_common.errors import UnavailableError, ungrouped
+from outrider_common.config import EdgeSettings, Settings
+from outrider_common.errors import ungrouped
+from outrider_common.service_manager import ServiceManager
 from outrider_edge.calibration_store import CalibrationStore
+from outrider_edge.fleet.memory import overlay_at_start
 from outrider_edge.http_app import build_app
 from outrider_edge.listening import address_of, listening_sockets
+from outrider_edge.live_settings import LiveSettings
 from outrider_edge.runtime import edge_runtime
+from outrider_edge.runtime_keeper import NamedRuntime, OpenRuntime, RuntimeKeeper
+from outrider_edge.service import cancelled, keep_alive, reload_on_hangup
 from outrider_edge.serving import Identity, Serving
 from outrider_models.bundle import Bundle
 from outrider_models.store import ModelStore
 
 _logger = logging.getLogger(__name__)
-
-FIRST_RETRY_S: Final = 0.5
-LAST_RETRY_S: Final = 5.0
-"""How long the daemon waits before it tries again to reach the verifier, at first and at most."""
 
 KEEP_ALIVE_S: Final = 75
 """Clients keep idle connections for about a minute; one that we close first costs them a retry."""
@@ -39,28 +42,85 @@ _LAST_WORDS_S: Final = 2.0
 """How long answers that were cut off may take to say so."""
 
 
-async def serve(settings: Settings, store: ModelStore) -> None:
+Reread = Callable[[], Settings]
+"""Reads the device's own settings again; raises a `ConfigError` where they cannot be used."""
+
+
+async def serve(settings: Settings, store: ModelStore, reread: Reread | None = None) -> None:
     """Run the daemon until SIGTERM or SIGINT; prints a line when it listens, one when it is ready.
+
+    Args:
+        settings: the device's own.
+        store: where the drafter bundle is.
+        reread: called on SIGHUP; None: the settings stay as they are.
 
     Raises:
         OutriderError: the bundle cannot be used, does not fit the verifier, or an address cannot
             be listened on.
     """
-    bundle = Bundle.load(store.resolve_bundle(settings.edge.bundle))
-    identity = Identity(settings.edge, bundle.path.name)
-    serving = Serving(settings.daemon, settings.sampling, identity)
-    with listening_sockets(settings.daemon) as sockets:
+    overlay = overlay_at_start(settings, store)
+    in_force = overlay.on(settings)
+    bundle = Bundle.load(store.resolve_bundle(in_force.edge.bundle))
+    identity = Identity(in_force.edge, bundle.path.name)
+    serving = Serving(in_force.daemon, in_force.sampling, identity)
+    manager = ServiceManager.of(os.environ)
+    keeper = RuntimeKeeper(serving, in_force.edge, _opener(store), partial(_say_ready, manager))
+    live = LiveSettings(settings, overlay, serving, keeper)
+    with listening_sockets(in_force.daemon) as sockets:
         server = http_server(serving)
         served = asyncio.Event()
-        with ungrouped(), _stopping(serving, server):
+        with ungrouped(), _stopping(serving, server, manager):
             async with asyncio.TaskGroup() as tasks:
-                keeper = _keep_runtime(serving, settings, bundle, store, served)
-                keeping = tasks.create_task(keeper, name="runtime")
-                click.echo(f"Edge listening on {' and '.join(map(address_of, sockets))}")
-                await _serve(server, sockets, served)
+                keeping = tasks.create_task(keeper.run(served), name="runtime")
+                beside = [
+                    tasks.create_task(keep_alive(manager), name="watchdog"),
+                    tasks.create_task(reload_on_hangup(live, reread, manager), name="reload"),
+                    tasks.create_task(_steered(settings, store, serving, live), name="fleet"),
+                ]
+                _say_listening(sockets, manager)
+                await server.serve(list(sockets))
+                await cancelled(beside)
+                served.set()
                 if serving.runtime is None:
                     keeping.cancel()
         log.event(_logger, "daemon_stopped")
+
+
+def _opener(store: ModelStore) -> OpenRuntime:
+    """Opens runtimes with the bundles of a store."""
+    calibrations = CalibrationStore(store.root / "calibrations")
+
+    @contextlib.asynccontextmanager
+    async def open_runtime(settings: EdgeSettings) -> AsyncIterator[NamedRuntime]:
+        bundle = Bundle.load(store.resolve_bundle(settings.bundle))
+        async with edge_runtime(settings, bundle, calibrations) as runtime:
+            yield NamedRuntime(runtime, bundle.path.name)
+
+    return open_runtime
+
+
+def _say_listening(sockets: Sequence[socket.socket], manager: ServiceManager) -> None:
+    where = " and ".join(map(address_of, sockets))
+    click.echo(f"Edge listening on {where}")
+    manager.ready(f"Listening on {where}")
+
+
+def _say_ready(manager: ServiceManager, named: NamedRuntime) -> None:
+    model = named.runtime.info.model
+    click.echo(f"Edge ready: {model}, drafted by {named.bundle}")
+    manager.status(f"Ready: {model}, drafted by {named.bundle}")
+    log.event(_logger, "daemon_ready", model=model)
+
+
+async def _steered(
+    settings: Settings, store: ModelStore, serving: Serving, live: LiveSettings
+) -> None:
+    """Let the fleet steer the daemon, where there is one."""
+    if settings.fleet.broker is None:
+        return
+    from outrider_edge.fleet.device import steered  # needs the extra `mqtt`
+
+    await steered(settings.fleet, store, serving, live)
 
 
 class _Server(uvicorn.Server):
@@ -88,37 +148,8 @@ def http_server(serving: Serving) -> uvicorn.Server:
     return _Server(config)
 
 
-async def _serve(
-    server: uvicorn.Server, sockets: Sequence[socket.socket], served: asyncio.Event
-) -> None:
-    try:
-        await server.serve(list(sockets))
-    finally:
-        served.set()
-
-
-async def _keep_runtime(
-    serving: Serving, settings: Settings, bundle: Bundle, store: ModelStore, served: asyncio.Event
-) -> None:
-    """Have a runtime until everything is served; until there is a verifier, try again."""
-    calibrations = CalibrationStore(store.root / "calibrations")
-    pause_s = FIRST_RETRY_S
-    while serving.runtime is None:
-        try:
-            async with edge_runtime(settings.edge, bundle, calibrations) as runtime:
-                serving.runtime = runtime
-                click.echo(f"Edge ready: {runtime.info.model}, drafted by {bundle.path.name}")
-                log.event(_logger, "daemon_ready", model=runtime.info.model)
-                await served.wait()
-        except UnavailableError as error:
-            serving.waiting_for = str(error)
-            log.event(_logger, "verifier_awaited", level=logging.WARNING, reason=str(error))
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LAST_RETRY_S)
-
-
 @contextlib.contextmanager
-def _stopping(serving: Serving, server: uvicorn.Server) -> Iterator[None]:
+def _stopping(serving: Serving, server: uvicorn.Server, manager: ServiceManager) -> Iterator[None]:
     """SIGTERM and SIGINT: no more requests, and an end to running ones; the second time at once."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
@@ -126,6 +157,7 @@ def _stopping(serving: Serving, server: uvicorn.Server) -> Iterator[None]:
     def stop() -> None:
         grace_s = 0.0 if serving.is_stopping else serving.settings.stop_grace_s
         serving.is_stopping = server.should_exit = True
+        manager.stopping()
         log.event(_logger, "daemon_stopping", grace_s=grace_s)
         loop.call_later(grace_s, serving.abort_all)
 

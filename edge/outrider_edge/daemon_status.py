@@ -43,4 +43,6 @@ def status_document(serving: Serving) -> Json:
 def _state(serving: Serving) -> str:
     if serving.is_stopping:
         return "stopping"
+    if serving.is_drained:
+        return "drained"
     return "ready" if serving.runtime else "waiting"

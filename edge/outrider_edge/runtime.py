@@ -3,12 +3,13 @@
 The one place that knows every class of the edge.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.generation_trace import GenerationTrace
@@ -17,7 +18,7 @@ from outrider_edge.answer import OnToken
 from outrider_edge.batched_drafting import BatchedModel
 from outrider_edge.block_proposer import BlockFactory
 from outrider_edge.calibration import Calibration
-from outrider_edge.calibration_store import CalibrationStore
+from outrider_edge.calibration_store import CalibrationStore, kept
 from outrider_edge.combined import CombinedFactory
 from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
@@ -182,34 +183,33 @@ async def edge_runtime(
         UnauthenticatedError: the verifier does not know us.
         PermissionDeniedError: it does, and refuses its model.
     """
-    tokenizer = load_tokenizer(bundle)
+    tokenizer = await asyncio.to_thread(load_tokenizer, bundle)
     fingerprint = tokenizer_fingerprint(tokenizer.vocabulary())
     async with _verifiers(settings, fingerprint) as pool:
         info = next(iter(pool.infos.values()))
         policies = offered_policies(settings)
         policy = policies[settings.policy]
         names = settings.proposers if policy.drafts else ("none",)
-        factory = CombinedFactory([_MAKERS[name](settings, bundle) for name in names])
-        with (
-            _Calibrations(calibrations, bundle.path.name) as kept,
-            ThreadPoolExecutor(settings.concurrent_drafts, "outrider-draft") as executor,
-        ):
-            yield EdgeRuntime(
-                tokenizer=tokenizer,
-                fingerprint=fingerprint,
-                factory=factory,
-                link=pool.serving(info.model),
-                info=info,
-                executor=executor,
-                max_depth=settings.max_depth,
-                calibration=kept.of(info.model),
-                estimators=pool.estimators,
-                policy=policy,
-                policies=policies,
-                patience=_patience(settings),
-                pool=pool,
-                calibration_of=kept.of,
-            )
+        # Loading a model takes a while, and the answers of another runtime shall not wait for it.
+        factory = await asyncio.to_thread(_factory, names, settings, bundle)
+        async with kept(calibrations, bundle.path.name) as learnt:
+            with ThreadPoolExecutor(settings.concurrent_drafts, "outrider-draft") as executor:
+                yield EdgeRuntime(
+                    tokenizer=tokenizer,
+                    fingerprint=fingerprint,
+                    factory=factory,
+                    link=pool.serving(info.model),
+                    info=info,
+                    executor=executor,
+                    max_depth=settings.max_depth,
+                    calibration=learnt.of(info.model),
+                    estimators=pool.estimators,
+                    policy=policy,
+                    policies=policies,
+                    patience=_patience(settings),
+                    pool=pool,
+                    calibration_of=learnt.of,
+                )
 
 
 def offered_policies(settings: EdgeSettings) -> dict[str, DraftingPolicy]:
@@ -253,35 +253,17 @@ def _patience(settings: EdgeSettings) -> Patience:
     )
 
 
-class _Calibrations:
-    """What was learnt of a bundle with each target; kept again in the end, whatever that is."""
-
-    def __init__(self, store: CalibrationStore | None, bundle: str) -> None:
-        self._store = store
-        self._bundle = bundle
-        self._of: dict[str, Calibration] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for target, calibration in self._of.items():
-            if self._store:
-                self._store.save(target, self._bundle, calibration)
-
-    def of(self, target: str) -> Calibration:
-        """What was learnt with a target."""
-        if target not in self._of:
-            stored = self._store.load(target, self._bundle) if self._store else None
-            self._of[target] = stored or Calibration()
-        return self._of[target]
-
-
 def load_tokenizer(bundle: Bundle) -> EdgeTokenizer:
     """The tokenizer and chat template of a bundle."""
     manifest = bundle.manifest
     eos = next(iter(manifest.eos_token_ids), None)
     return EdgeTokenizer.load(bundle.path, {"bos_token": manifest.bos_token_id, "eos_token": eos})
+
+
+def _factory(
+    names: Sequence[ProposerName], settings: EdgeSettings, bundle: Bundle
+) -> CombinedFactory:
+    return CombinedFactory([_MAKERS[name](settings, bundle) for name in names])
 
 
 def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:

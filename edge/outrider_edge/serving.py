@@ -14,6 +14,7 @@ from outrider_edge.answer_sums import AnswerSums
 from outrider_edge.choice_stream import ChoiceStream, ServingRuntime, Slots
 from outrider_edge.daemon_metrics import DaemonMetrics
 from outrider_edge.estimators import Estimates
+from outrider_edge.holds import Holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Serving:
         runtime: generates; None until the verifier has been reached.
         waiting_for: why there is no runtime, in a sentence.
         is_stopping: no further requests are taken.
+        is_drained: likewise, until somebody says otherwise.
+        holds: which runtimes are in use.
     """
 
     settings: DaemonSettings
@@ -50,6 +53,8 @@ class Serving:
     runtime: ServingRuntime | None = None
     waiting_for: str = "The daemon is starting; try again."
     is_stopping: bool = False
+    is_drained: bool = False
+    holds: Holds = field(init=False, default_factory=Holds)
     slots: Slots = field(init=False)
     metrics: DaemonMetrics = field(init=False)
     sums: AnswerSums = field(init=False, default_factory=AnswerSums)
@@ -60,6 +65,11 @@ class Serving:
         self.metrics = DaemonMetrics(self._estimates)
         self.metrics.running.set_function(lambda: self.slots.num_taken)
 
+    def adapt(self, settings: DaemonSettings) -> None:
+        """Put other settings in force, as far as they are not those of the sockets."""
+        self.settings = settings
+        self.slots.resize(settings.max_concurrent_requests)
+
     def require_runtime(self) -> ServingRuntime:
         """What generates.
 
@@ -68,16 +78,21 @@ class Serving:
         """
         if self.is_stopping:
             raise UnavailableError("The daemon is stopping; ask it again when it is back.")
+        if self.is_drained:
+            raise UnavailableError(
+                "This device was drained by its operator; ask another one, or ask again later."
+            )
         if self.runtime is None:
             raise UnavailableError(self.waiting_for)
         return self.runtime
 
     @contextlib.contextmanager
     def room(self, num_answers: int) -> Iterator[None]:
-        """Room for some answers; see `Slots.take`."""
+        """Room for some answers of the present runtime; see `Slots.take`."""
         self.slots.take(num_answers)
         try:
-            yield
+            with self.holds.held(self.runtime):
+                yield
         finally:
             self.slots.give_back(num_answers)
 

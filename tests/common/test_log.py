@@ -43,7 +43,7 @@ def test_an_event_as_text_is_its_name_and_its_fields() -> None:
     assert stream.getvalue().endswith(" info    session_opened session=s1 model='a b' reason=''\n")
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("form", ["text", "json", "journal"])
 def test_a_traceback_goes_with_its_event(form: LogFormat) -> None:
     stream = configured("info", form)
     try:
@@ -52,6 +52,27 @@ def test_a_traceback_goes_with_its_event(form: LogFormat) -> None:
         log.event(LOGGER, "session_failed", level=logging.ERROR, error=error)
     assert "Traceback" in stream.getvalue()
     assert "the link broke" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("level", "number"),
+    [(logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3)],
+)
+def test_an_event_for_the_journal_has_its_level_and_no_time(level: int, number: int) -> None:
+    stream = configured("debug", "journal")
+    log.event(LOGGER, "session_opened", level=level, session="s 1")
+    assert stream.getvalue() == f"<{number}>session_opened session='s 1'\n"
+
+
+def test_every_line_of_a_traceback_has_its_level_in_the_journal() -> None:
+    stream = configured("info", "journal")
+    try:
+        raise RuntimeError("the link broke")
+    except RuntimeError as error:
+        log.event(LOGGER, "session_failed", level=logging.ERROR, error=error)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) > 3
+    assert all(line.startswith("<3>") for line in lines)
 
 
 def test_events_below_the_level_are_not_logged() -> None:
@@ -72,7 +93,7 @@ def test_other_libraries_are_heard_only_when_they_warn() -> None:
     ]
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("form", ["text", "json", "journal"])
 @given(value=st.one_of(st.text(), st.floats(), st.integers(), st.binary(), st.none()))
 def test_for_any_value_an_event_is_one_line(form: LogFormat, value: object) -> None:
     stream = configured("info", form)

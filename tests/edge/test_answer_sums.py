@@ -26,6 +26,7 @@ def test_answers_are_added_up_and_ratios_are_of_the_sums() -> None:
             "num_answers": 2,
             "num_tokens": 18,
             "num_accepted_tokens": 12,
+            "num_corrections": 2,
             "num_passes": 6,
             "num_rests": 2,
             "num_resumes": 0,

@@ -1,12 +1,13 @@
 """Calibrations on disk: kept for each pair, and never an error."""
 
+import asyncio
 import logging
 from pathlib import Path
 
 import pytest
 
 from outrider_edge.calibration import Calibration, GuessKind
-from outrider_edge.calibration_store import CalibrationStore
+from outrider_edge.calibration_store import CalibrationStore, kept
 
 KIND = GuessKind("lm", rank=0, depth=1)
 
@@ -16,6 +17,10 @@ def a_calibration() -> Calibration:
     for _ in range(50):
         calibration.observe(KIND, 0.9, False)
     return calibration
+
+
+def files(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -93,3 +98,36 @@ def test_names_that_look_alike_have_files_of_their_own(tmp_path: Path) -> None:
     store = CalibrationStore(tmp_path)
     pairs = [("a/b", "c"), ("a-b", "c"), ("a", "b-c"), ("a--b", "c"), ("a", "b--c")]
     assert len({store.path_of(*pair) for pair in pairs}) == len(pairs)
+
+
+async def test_what_is_learnt_is_kept_before_the_end(tmp_path: Path) -> None:
+    """So that a process that is killed forgets no more than its latest answers."""
+    store = CalibrationStore(tmp_path)
+    async with kept(store, "bundle", every_s=0.001) as calibrations:
+        calibration = calibrations.of("target")
+        while store.load("target", "bundle").chance(KIND, 0.9) > 0.2:
+            calibration.observe(KIND, 0.9, False)
+            await asyncio.sleep(0.001)
+
+
+async def test_what_stays_the_same_is_not_written_again(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path)
+    async with kept(store, "bundle", every_s=0.001) as calibrations:
+        calibrations.of("target")
+        await asyncio.sleep(0.02)
+        assert files(tmp_path) == []
+
+
+async def test_without_a_store_nothing_is_kept(tmp_path: Path) -> None:
+    async with kept(None, "bundle") as calibrations:
+        calibrations.of("target").observe(KIND, 0.9, False)
+    assert files(tmp_path) == []
+
+
+async def test_each_target_has_what_was_learnt_with_it(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path)
+    async with kept(store, "bundle") as calibrations:
+        assert calibrations.of("one") is calibrations.of("one")
+        calibrations.of("one").observe(KIND, 0.9, False)
+        calibrations.of("other")
+    assert files(tmp_path) == [store.path_of("one", "bundle")]

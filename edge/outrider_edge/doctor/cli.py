@@ -11,7 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from outrider_common.cli_options import settings_options
-from outrider_common.config import DaemonSettings, EdgeSettings, ModelSettings, SamplingSettings
+from outrider_common.config import (
+    DaemonSettings,
+    EdgeSettings,
+    FleetSettings,
+    ModelSettings,
+    SamplingSettings,
+)
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import ConfigError
 from outrider_edge.doctor.findings import Finding, Grade
@@ -28,7 +34,14 @@ _NAME_WIDTH: Final = 11
 
 @click.command(name="doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@settings_options(EdgeSettings, SamplingSettings, DaemonSettings, ModelSettings, passes_errors=True)
+@settings_options(
+    EdgeSettings,
+    SamplingSettings,
+    DaemonSettings,
+    ModelSettings,
+    FleetSettings,
+    passes_errors=True,
+)
 @click.pass_context
 def doctor(context: click.Context, as_json: bool, loaded: LoadedSettings | ConfigError) -> None:
     """Check everything that the edge needs, and say what to do; status 1 if something fails."""

@@ -6,8 +6,10 @@ from time import monotonic, time
 from typing import Final
 
 from outrider_edge.daemon_client import DaemonAddress, DaemonClient, NoDaemonError
-from outrider_edge.doctor.examination import Check, Verdict
+from outrider_edge.doctor.examination import Check, Verdict, in_thread
 from outrider_edge.doctor.patient import Patient
+from outrider_edge.fleet.access_check import check_access
+from outrider_edge.fleet.device_name import device_name
 
 MOST_DRIFT_S: Final = 0.5
 _FIRST_YEAR: Final = 2026
@@ -61,12 +63,21 @@ def judge_clock(began: tuple[float, float], now: tuple[float, float]) -> Verdict
     )
 
 
-async def _mqtt(_patient: Patient) -> Verdict:
-    return Verdict.absent("Not set up; this release has no control over MQTT yet.")
+async def _mqtt(patient: Patient) -> Verdict:
+    settings = patient.settings.fleet
+    if settings.broker is None:
+        return Verdict.absent("Not set up; set fleet.broker to have this device steered over MQTT.")
+    device = device_name(settings)
+    seconds = await in_thread(lambda: check_access(settings, device))
+    return Verdict.good(
+        f"The broker at {settings.broker} takes {device!r} and acknowledges in "
+        f"{seconds * _MS:.1f} ms.",
+        acknowledged_s=seconds,
+    )
 
 
 OTHER_CHECKS: Final = (
     Check("daemon", _daemon, needs=("settings",)),
     Check("clock", _clock),
-    Check("MQTT", _mqtt),
+    Check("MQTT", _mqtt, needs=("settings",)),
 )
