@@ -26,12 +26,14 @@ from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.compiled_linear import FewRowsKernel
 from outrider_cloud.engine import Engine
 from outrider_cloud.engine_stats import EngineStats
+from outrider_cloud.metrics_endpoint import offered_metrics
 from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
 from outrider_cloud.service import VerifierServicer
 from outrider_cloud.synthetic_target import SyntheticTarget
 from outrider_cloud.target import Target
 from outrider_cloud.torch_target import CPU_KV_CACHE_MIB, TorchTarget
+from outrider_cloud.verifier_metrics import VerifierCollector
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode
 from outrider_common.config import VerifierSettings
@@ -197,7 +199,10 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
     failed = asyncio.Event()
     engine.start(partial(asyncio.get_running_loop().call_soon_threadsafe, failed.set))
     try:
-        async with running_server(engine, settings.host, settings.port) as port:
+        async with (
+            _metrics_of(engine, settings),
+            running_server(engine, settings.host, settings.port) as port,
+        ):
             click.echo(f"Verifier ready: {settings.model} on {settings.host}:{port}")
             log.event(_logger, "verifier_ready", host=settings.host, port=port)
             await _first_of(stopped, failed)
@@ -206,6 +211,13 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
         engine.stop()
     if failed.is_set():
         raise UnavailableError("The verifier's engine has failed; its log says why. Start it anew.")
+
+
+@contextlib.asynccontextmanager
+async def _metrics_of(engine: BatchingEngine, settings: VerifierSettings) -> AsyncIterator[None]:
+    collector = VerifierCollector(engine)
+    with offered_metrics(collector, settings.metrics_host, settings.metrics_port):
+        yield
 
 
 def leave_to_stay() -> None:

@@ -233,6 +233,24 @@ class VerifierSettings(Section):
             "delay other sessions less."
         ),
     )
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description=(
+            "Address to offer metrics on. There is no authentication: whoever reaches it may read "
+            "them. They hold counts and times, and names of tenants, but no text."
+        ),
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description=(
+            "Port of http://metrics_host:port/metrics, for Prometheus. 0 takes any free one. Not "
+            "set: no metrics are offered."
+        ),
+        json_schema_extra={ALLOWED: "an integer from 0 to 65535"},
+    )
     max_message_bytes: int = Field(
         default=65536,
         ge=1024,
