@@ -20,12 +20,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tokenizers import Tokenizer
 
-from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import add_VerifierServiceServicer_to_server
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.compiled_linear import FewRowsKernel
 from outrider_cloud.engine import Engine
 from outrider_cloud.engine_stats import EngineStats
+from outrider_cloud.health import SERVICE_NAME, health_port
 from outrider_cloud.metrics_endpoint import offered_metrics
 from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
@@ -49,9 +49,6 @@ from outrider_models.bundle import tokenizer_fingerprint
 from outrider_models.store import ModelStore
 
 _logger = logging.getLogger(__name__)
-
-SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["VerifierService"].full_name
-"""What health checks ask for."""
 
 SYNTHETIC_PAGE_TOKENS: Final = 16
 """Tokens of a page of a synthetic target."""
@@ -157,13 +154,16 @@ def engine_around(
 
 
 @contextlib.asynccontextmanager
-async def running_server(engine: Engine, host: str, port: int) -> AsyncIterator[int]:
+async def running_server(
+    engine: Engine, host: str, port: int, probed_port: int | None = None
+) -> AsyncIterator[int]:
     """A gRPC server over an engine that runs already; yields the port that it listens on.
 
     Args:
         engine: verifies.
         host: address to listen on.
         port: 0 for any free one.
+        probed_port: where health checks alone are answered, too; None for nowhere else.
 
     Raises:
         PortInUseError: the address cannot be listened on.
@@ -176,11 +176,12 @@ async def running_server(engine: Engine, host: str, port: int) -> AsyncIterator[
     await server.start()
     for name in ("", SERVICE_NAME):
         await status.set(name, health_pb2.HealthCheckResponse.SERVING)
-    try:
-        yield bound_port
-    finally:
-        await status.enter_graceful_shutdown()
-        await server.stop(STOP_GRACE_S)
+    async with health_port(status, host, probed_port):
+        try:
+            yield bound_port
+        finally:
+            await status.enter_graceful_shutdown()
+            await server.stop(STOP_GRACE_S)
 
 
 async def serve(settings: VerifierSettings, store: ModelStore) -> None:
@@ -201,7 +202,7 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
     try:
         async with (
             _metrics_of(engine, settings),
-            running_server(engine, settings.host, settings.port) as port,
+            running_server(engine, settings.host, settings.port, settings.health_port) as port,
         ):
             click.echo(f"Verifier ready: {settings.model} on {settings.host}:{port}")
             log.event(_logger, "verifier_ready", host=settings.host, port=port)

@@ -251,6 +251,16 @@ class VerifierSettings(Section):
         ),
         json_schema_extra={ALLOWED: "an integer from 0 to 65535"},
     )
+    health_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description=(
+            "Port that answers gRPC health checks and nothing else, always without TLS, for probes "
+            "that know none. 0 takes any free one. Not set: `port` alone answers them."
+        ),
+        json_schema_extra={ALLOWED: "an integer from 0 to 65535"},
+    )
     max_message_bytes: int = Field(
         default=65536,
         ge=1024,
