@@ -35,7 +35,7 @@ test: setup programs ## Run all tests
 programs: ## Install the broker, the browser and the like that tests run (Debian, as root)
 	@$(PYTHON) tools/system_programs.py
 
-check: setup ## Format, lint, types, import rules, wire: nothing is changed
+check: setup ## Format, lint, types, import rules, wire, deployment: nothing is changed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -46,6 +46,7 @@ check: setup ## Format, lint, types, import rules, wire: nothing is changed
 	$(BIN)/buf breaking proto --against $(PROTO_BASELINE)
 	$(BIN)/python tools/generate_proto.py --check
 	$(BIN)/python tools/generate_configuration.py --check
+	$(BIN)/python tools/check_deploy.py
 
 bench: setup ## Measure the verifier's engine and write docs/benchmarks.md (a quarter of an hour)
 	@mkdir -p build
@@ -109,4 +110,5 @@ lock: ## Pin the newest versions that pyproject.toml admits in constraints.txt
 
 clean: ## Remove .venv and all caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf deploy/schemas/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
