@@ -25,6 +25,7 @@ from outrider_common.messages import Commit, ModelInfo, OpenSession, ServerEvent
 from outrider_common.tree import DraftNode
 from outrider_common.wire import EventDecoder, decode_model_info, encode_cancel, encode_open
 from outrider_common.wire_nodes import NodeEncoder
+from outrider_edge.prefix_affinity import affinity_metadata
 
 FRAMING_BYTES_PER_MESSAGE: Final = 5 + 9
 """gRPC's length prefix and the header of an HTTP/2 DATA frame."""
@@ -79,7 +80,8 @@ class GrpcLink:
     async def open(self, message: OpenSession, max_message_bytes: int) -> "GrpcSession":
         """Begin a session; see `VerifierLink.open`."""
         decoder = EventDecoder(len(message.prefix))
-        session = GrpcSession(self._stub.Session(), self._address, decoder)
+        call = self._stub.Session(metadata=affinity_metadata(message))
+        session = GrpcSession(call, self._address, decoder)
         for request in encode_open(message, max_message_bytes):
             await session.send(request)
         return session
