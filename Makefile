@@ -35,7 +35,7 @@ test: setup programs ## Run all tests
 programs: ## Install the broker, the browser and the like that tests run (Debian, as root)
 	@$(PYTHON) tools/system_programs.py
 
-check: setup ## Format, lint, types, import rules, wire, pins, SBOM: nothing is changed
+check: setup ## Format, lint, types, import rules, wire, deployment, pins, SBOM: nothing is changed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -47,6 +47,7 @@ check: setup ## Format, lint, types, import rules, wire, pins, SBOM: nothing is 
 	$(BIN)/buf breaking proto --against $(PROTO_BASELINE)
 	$(BIN)/python tools/generate_proto.py --check
 	$(BIN)/python tools/generate_configuration.py --check
+	$(BIN)/python tools/check_deploy.py
 	$(BIN)/python tools/check_pins.py
 	$(MAKE) --no-print-directory sbom
 
@@ -123,4 +124,5 @@ lock: ## Pin the newest versions that pyproject.toml admits in constraints.txt
 
 clean: ## Remove .venv and all caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf deploy/schemas/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,7 +19,13 @@ from typing import Final
 from outrider_cloud.admission import refuse_unfit
 from outrider_cloud.choice import ChoicePoint, PassLogits
 from outrider_cloud.engine import Sink
-from outrider_cloud.engine_stats import EngineCounters, EngineStats, num_held_tokens
+from outrider_cloud.engine_meters import FAILED, EngineMeters
+from outrider_cloud.engine_stats import (
+    EngineCounters,
+    EngineHoldings,
+    EngineStats,
+    num_held_tokens,
+)
 from outrider_cloud.outbox import Outbox
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
@@ -27,13 +33,13 @@ from outrider_cloud.row_limits import RowLimits
 from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Scheduler
 from outrider_cloud.session import VerifierSession, Work
 from outrider_cloud.session_book import SessionBook
-from outrider_cloud.shadow import ShadowDecoder
+from outrider_cloud.shadow import ShadowDecoder, ShadowStats
 from outrider_cloud.target import Rows, RunningPass, Segment, Target
 from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, walk_together
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode, ExactRule
-from outrider_common.errors import OutriderError, UnavailableError
-from outrider_common.messages import Limits, ModelInfo, Occupancy, OpenSession
+from outrider_common.errors import CapacityError, OutriderError, UnavailableError
+from outrider_common.messages import FinishReason, Limits, ModelInfo, Occupancy, OpenSession
 from outrider_common.sampling import SamplingParams
 
 _logger = logging.getLogger(__name__)
@@ -130,6 +136,8 @@ class BatchingEngine:
         self._shadow = ShadowDecoder(target, self._pool, shadow_rate)
         self._num_passes_since_shadow = 0
         self._counters = EngineCounters()
+        self._meters = EngineMeters()
+        self._offer = scheduler.offer
         self._outbox = Outbox()
         self._changed = threading.Condition()
         self._num_changes = 0
@@ -153,6 +161,31 @@ class BatchingEngine:
     def occupancy(self) -> Occupancy:
         """How many sessions run and wait."""
         return Occupancy(self._book.num_running, self._book.num_waiting)
+
+    @property
+    def meters(self) -> EngineMeters:
+        """What it counts for those who watch it."""
+        return self._meters
+
+    @property
+    def holdings(self) -> EngineHoldings:
+        """What it holds; cheap, however many sessions there are."""
+        return EngineHoldings(
+            num_running=self._book.num_running,
+            num_waiting=self._book.num_waiting,
+            pages=self._pool.usage,
+            offer=self._offer,
+        )
+
+    @property
+    def counters(self) -> EngineCounters:
+        """What it has done."""
+        return self._counters.snapshot()
+
+    @property
+    def shadow_stats(self) -> ShadowStats:
+        """What the shadow decode has found."""
+        return self._shadow.stats
 
     @property
     def stats(self) -> EngineStats:
@@ -220,9 +253,16 @@ class BatchingEngine:
         with self._changed:
             if self._stopping:
                 raise UnavailableError("The verifier is shutting down; use another one.")
-            self._book.join(session)
+            self._join(session)
         self.wake()
         return session
+
+    def _join(self, session: VerifierSession) -> None:
+        try:
+            self._book.join(session)
+        except CapacityError:
+            self._meters.turned_away()
+            raise
 
     def wake(self) -> None:
         """Something has changed: look again for work."""
@@ -275,19 +315,21 @@ class BatchingEngine:
         """Wait for a pass; accept and commit what it yields."""
         moves: list[Move] = []
         num_tokens = 0
+        num_rows = self._count_rows(launched.assignments)
         for computed in self._wait_for(launched.running, launched.assignments):
             for judged in self._judge(computed, moves):
                 self._commit(judged, launched)
                 num_tokens += len(judged.verdict.tokens)
         self._target.move(moves)
-        num_rows = self._charge_rows(launched.assignments)
         outcome = PassOutcome(num_rows, num_tokens, time.perf_counter() - launched.began)
         self._scheduler.observe(outcome)
         self._counters.add_pass(outcome.num_rows, outcome.num_tokens, outcome.seconds)
+        self._meters.computed(outcome.num_rows, outcome.seconds)
 
-    def _charge_rows(self, assignments: Sequence[Assignment]) -> int:
-        """How many rows a pass had, each charged to its tenant."""
+    def _count_rows(self, assignments: Sequence[Assignment]) -> int:
+        """The rows of a pass, put down and charged to those whom they serve."""
         for session, work in assignments:
+            self._meters.served(session.figures, len(work.segment.rows.tokens))
             self.row_limits.charge(session.tenant, len(work.segment.rows.tokens))
         return sum(len(work.segment.rows.tokens) for _, work in assignments)
 
@@ -312,7 +354,7 @@ class BatchingEngine:
     def _end_cancelled(self) -> None:
         for session in (*self._book.running, *self._book.waiting):
             if session.is_cancelled:
-                self._remove(session)
+                self._remove(session, FinishReason.CANCELLED)
                 session.end_cancelled()
 
     def _let_in(self) -> None:
@@ -327,6 +369,7 @@ class BatchingEngine:
                 self._shadow.drop_current()
                 return
             self._book.start(session)
+            self._meters.let_in(session.figures, time.perf_counter())
             self._counters.num_prefix_tokens += session.num_to_prefill
             session = self._book.next_to_start()
 
@@ -371,6 +414,7 @@ class BatchingEngine:
             youngest = self._book.running[-1]
             youngest.release_pages()
             self._book.suspend(youngest)
+            youngest.figures.waiting_since = time.perf_counter()
             self._counters.num_preemptions += 1
         return self._book.is_running(session)
 
@@ -382,7 +426,8 @@ class BatchingEngine:
             return None
         began = time.perf_counter()
         running = self._begin(assignments)
-        return _Launched(assignments, running, began, self._scheduler.offer)
+        self._offer = self._scheduler.offer
+        return _Launched(assignments, running, began, self._offer)
 
     def _begin(self, assignments: Sequence[Assignment]) -> RunningPass:
         """A pass that runs; one that cannot even be launched fails when it is waited for."""
@@ -445,20 +490,23 @@ class BatchingEngine:
                 self._walk([one], logits)
 
     def _commit(self, judged: _Judged, launched: _Launched) -> None:
-        verdict, plan = judged.verdict, judged.plan
+        verdict, plan, now = judged.verdict, judged.plan, time.perf_counter()
         judged.session.tell(verdict, len(plan.rows.tokens), launched.began, launched.offer)
         self._counters.num_drafts += plan.num_draft_nodes > 0
         self._counters.num_draft_tokens += plan.num_draft_nodes
         self._counters.num_accepted_tokens += verdict.num_accepted
         self._counters.num_own_guesses += len(plan.own_rows)
         self._counters.num_right_own_guesses += verdict.num_guessed
+        self._meters.committed(
+            judged.session.figures, verdict, plan.num_draft_nodes, launched.began, now
+        )
         if verdict.finish_reason is not None:
-            self._remove(judged.session)
+            self._remove(judged.session, verdict.finish_reason)
 
     # --- failures and the end -----------------------------------------------------------------
 
     def _fail(self, session: VerifierSession, error: Exception) -> None:
-        self._remove(session)
+        self._remove(session, FAILED)
         if not isinstance(error, OutriderError):
             _log_failure(session, error)
             error = OutriderError(
@@ -466,8 +514,9 @@ class BatchingEngine:
             )
         session.fail(error)
 
-    def _remove(self, session: VerifierSession) -> None:
+    def _remove(self, session: VerifierSession, how: str) -> None:
         self._book.leave(session)
+        self._meters.ended(session.figures, how, session.num_nodes, time.perf_counter())
         self._shadow.offer(session.finished_text())
         session.release_pages()
 

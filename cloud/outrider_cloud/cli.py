@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from outrider_common.cli_options import settings_options
+from outrider_common.cli_options import config_option, load, settings_options
 from outrider_common.config import ModelSettings, VerifierSettings
 from outrider_common.config_loading import LoadedSettings
 from outrider_models.store import ModelStore, default_root
@@ -58,3 +58,21 @@ def new(tenant: str, path: Path, days: int | None, in_days: int | None) -> None:
     )
     click.echo(made.text)
     click.echo(f"Token {made.token_id} of '{tenant}' is in {path}, as a hash.", err=True)
+
+
+@verifier.command()
+@config_option
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="The verifier's health port, or its port if it has no TLS. [default: as configured here]",
+)
+@click.option("--timeout-s", type=float, default=2.0, show_default=True)
+def health(address: str | None, timeout_s: float) -> None:
+    """Tell whether a verifier takes sessions: status 0 if so, for probes."""
+    from outrider_cloud.health import ask_health
+
+    settings = load().settings.verifier
+    port = settings.port if settings.health_port is None else settings.health_port
+    ask_health(address or f"127.0.0.1:{port}", timeout_s)
+    click.echo("The verifier takes sessions.")

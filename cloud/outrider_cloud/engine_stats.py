@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from outrider_cloud.pages import PageUsage
+from outrider_cloud.scheduler import Offer
 from outrider_cloud.shadow import ShadowStats
 
 
@@ -52,6 +53,28 @@ class EngineCounters:
     def snapshot(self) -> "EngineCounters":
         """The sums as they are now."""
         return replace(self)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHoldings:
+    """What an engine holds at one moment.
+
+    Attributes:
+        num_running: sessions that run.
+        num_waiting: sessions that wait for room.
+        pages: what the pages of the KV cache are used for.
+        offer: what edges were told last.
+    """
+
+    num_running: int
+    num_waiting: int
+    pages: PageUsage
+    offer: Offer
+
+    @property
+    def kv_cache_usage(self) -> float:
+        """The share of the pages that sessions hold."""
+        return self.pages.num_held / self.pages.num_pages
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from outrider_cloud.drain import Drain
 from outrider_cloud.engine import Engine
 from outrider_cloud.engine_stats import EngineStats
 from outrider_cloud.handlers import SERVICE_NAME, add_to_server
+from outrider_cloud.health import health_port
+from outrider_cloud.metrics_endpoint import offered_metrics
 from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
 from outrider_cloud.security import NO_SECURITY, ServerSecurity, load_security
@@ -34,6 +36,7 @@ from outrider_cloud.service_watch import watched_service
 from outrider_cloud.synthetic_target import SyntheticTarget
 from outrider_cloud.target import Target
 from outrider_cloud.torch_target import CPU_KV_CACHE_MIB, TorchTarget
+from outrider_cloud.verifier_metrics import VerifierCollector
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode
 from outrider_common.config import VerifierSettings
@@ -55,9 +58,6 @@ SYNTHETIC_PAGE_TOKENS: Final = 16
 
 STOP_GRACE_S: Final = 1.0
 """How long calls that are left when all sessions were told may take to end."""
-
-_MAX_HEALTH_BYTES: Final = 1024
-"""The largest question about health."""
 
 
 def build_engine(settings: VerifierSettings, store: ModelStore) -> BatchingEngine:
@@ -184,7 +184,7 @@ async def running_server(
     status = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     bound_port = _bind(server, host, port, security.credentials)
-    async with _health_server(status, host, security.health_port):
+    async with health_port(status, host, security.health_port):
         await server.start()
         for name in ("", SERVICE_NAME):
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -194,23 +194,6 @@ async def running_server(
             await status.enter_graceful_shutdown()
             await drain.run()
             await server.stop(STOP_GRACE_S)
-
-
-@contextlib.asynccontextmanager
-async def _health_server(status: Any, host: str, port: int | None) -> AsyncIterator[None]:
-    """A second server on which only health answers, in plain text; none without a port."""
-    if port is None:
-        yield
-        return
-    server = grpc.aio.server(options=_server_options(_MAX_HEALTH_BYTES))
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    bound_port = _bind(server, host, port, None)
-    log.event(_logger, "health_ready", host=host, port=bound_port)
-    await server.start()
-    try:
-        yield
-    finally:
-        await server.stop(None)
 
 
 async def serve(settings: VerifierSettings, store: ModelStore) -> None:
@@ -232,7 +215,10 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
     engine.start(partial(asyncio.get_running_loop().call_soon_threadsafe, failed.set))
     try:
         host, guards = settings.host, security(engine)
-        async with running_server(engine, host, settings.port, guards, drain=drain) as port:
+        async with (
+            _metrics_of(engine, settings),
+            running_server(engine, host, settings.port, guards, drain=drain) as port,
+        ):
             click.echo(f"Verifier ready: {settings.model} on {settings.host}:{port}")
             log.event(_logger, "verifier_ready", host=settings.host, port=port)
             async with watched_service(f"Ready: {settings.model}"):
@@ -242,6 +228,13 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
         engine.stop()
     if failed.is_set():
         raise UnavailableError("The verifier's engine has failed; its log says why. Start it anew.")
+
+
+@contextlib.asynccontextmanager
+async def _metrics_of(engine: BatchingEngine, settings: VerifierSettings) -> AsyncIterator[None]:
+    collector = VerifierCollector(engine)
+    with offered_metrics(collector, settings.metrics_host, settings.metrics_port):
+        yield
 
 
 def leave_to_stay() -> None:

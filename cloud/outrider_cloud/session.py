@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from outrider_cloud.candidates import Candidate, drafts_only, with_own_guesses
 from outrider_cloud.engine import Sink
+from outrider_cloud.engine_meters import SessionFigures
 from outrider_cloud.node_value import NodeValue
 from outrider_cloud.own_guesses import OwnGuesses
 from outrider_cloud.paged_sequence import Move, PagedSequence
@@ -105,12 +106,18 @@ class VerifierSession:
         self._cancelled = False
         self._has_ended = False
         self._runnable_since = clock()
+        self.figures = SessionFigures(tenant, message.num_prompt_tokens, self._runnable_since)
         self._drafted_at = -DRAFTING_FOR_S
 
     @property
     def is_cancelled(self) -> bool:
         """Whether no more tokens are wanted."""
         return self._cancelled
+
+    @property
+    def num_nodes(self) -> int:
+        """How many draft nodes its edge has sent."""
+        return self._tree.last_id
 
     @property
     def pages(self) -> Sequence[int]:

@@ -250,6 +250,34 @@ class VerifierSettings(Section):
             "delay other sessions less."
         ),
     )
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description=(
+            "Address to offer metrics on. There is no authentication: whoever reaches it may read "
+            "them. They hold counts and times, and names of tenants, but no text."
+        ),
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description=(
+            "Port of http://metrics_host:port/metrics, for Prometheus. 0 takes any free one. Not "
+            "set: no metrics are offered."
+        ),
+        json_schema_extra={ALLOWED: "an integer from 0 to 65535"},
+    )
+    health_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description=(
+            "Port that answers gRPC health checks and nothing else, always without TLS, for probes "
+            "that know none. 0 takes any free one. Not set: `port` alone answers them."
+        ),
+        json_schema_extra={ALLOWED: "an integer from 0 to 65535"},
+    )
     max_message_bytes: int = Field(
         default=65536,
         ge=1024,
@@ -295,16 +323,6 @@ class VerifierSettings(Section):
             "Allow a host that other machines can reach without TLS, or without tls_client_ca or "
             "tenants: whoever reaches the port can read the traffic, or use the model."
         ),
-    )
-    health_port: int | None = Field(
-        default=None,
-        ge=0,
-        le=65535,
-        description=(
-            "A second port, without TLS, on which only the health service answers, for probes that "
-            "know no TLS. Not set: health is asked at `port` alone."
-        ),
-        json_schema_extra={ALLOWED: "an integer from 0 to 65535"},
     )
     max_messages_per_s: float = Field(
         default=500.0,

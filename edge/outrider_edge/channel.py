@@ -17,6 +17,7 @@ from outrider_common.watched_files import WatchedValue
 from outrider_edge.link_security import NO_SECURITY, Credentials, LinkSecurity
 
 Options = Sequence[tuple[str, Any]]
+Metadata = Sequence[tuple[str, str]]
 
 _PROXY_OFF: Final = ("grpc.enable_http_proxy", 0)
 """In plain text a token goes to this machine itself, and to no proxy on the way."""
@@ -80,7 +81,7 @@ class VerifierChannel:
         self.number = 0
         """How often it was renewed."""
 
-    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+    def call(self, method: str, *arguments: Any, metadata: Metadata = (), **options: Any) -> Any:
         """Begin a call, by the name that the method has on the wire.
 
         Raises:
@@ -89,8 +90,8 @@ class VerifierChannel:
         self._follow_files()
         line = self._newest
         token = self._shown.token
-        metadata = (("authorization", f"Bearer {token}"),) if token else None
-        call = getattr(line.stub, method)(*arguments, metadata=metadata, **options)
+        shown = (("authorization", f"Bearer {token}"),) if token else ()
+        call = getattr(line.stub, method)(*arguments, metadata=(*metadata, *shown), **options)
         line.num_calls += 1
         call.add_done_callback(lambda _call: self._hang_up(line))
         return call

@@ -35,6 +35,7 @@ from outrider_edge.channel import VerifierChannel
 from outrider_edge.link import SessionLink
 from outrider_edge.link_security import NO_SECURITY, LinkSecurity
 from outrider_edge.padded_session import PaddedSession
+from outrider_edge.prefix_affinity import affinity_metadata
 
 FRAMING_BYTES_PER_MESSAGE: Final = 5 + 9
 """gRPC's length prefix and the header of an HTTP/2 DATA frame."""
@@ -120,7 +121,7 @@ class GrpcLink:
         """Begin a session; see `VerifierLink.open`."""
         decoder = EventDecoder(len(message.prefix))
         number = self._channel.number
-        call = self._channel.call("Session")
+        call = self._channel.call("Session", metadata=affinity_metadata(message))
         session = GrpcSession(
             call,
             self._address,

@@ -1,0 +1,150 @@
+"""Three verifier processes behind a real Envoy, and behind gRPC's own balancing at the client."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from replicas import (
+    Replica,
+    a_prompt,
+    expected_text,
+    generate,
+    running_envoy,
+    running_replicas,
+)
+
+from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
+from outrider_cloud.handlers import SERVICE_NAME
+from outrider_edge.grpc_link import GrpcLink
+
+pytestmark = pytest.mark.slow
+
+PAGE_TOKENS = 16
+NUM_WORKERS = 8
+TEXTS_EACH = 10
+NUM_TOKENS = 30
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": SERVICE_NAME},
+}
+OPTIONS = [("grpc.service_config", json.dumps(SERVICE_CONFIG))]
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[list[Replica]]:
+    """All tests share them: only the last ones end some."""
+    with running_replicas(3) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def envoy(replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_envoy(replicas, tmp_path_factory.mktemp("envoy")) as address:
+        yield address
+
+
+@asynccontextmanager
+async def balanced_link(replicas: list[Replica]) -> AsyncIterator[GrpcLink]:
+    """A link to all replicas at once: gRPC takes them in turn, those that are healthy."""
+    target = "ipv4:" + ",".join(replica.address for replica in replicas)
+    async with (
+        GrpcLink(target) as link,
+        grpc.aio.insecure_channel(target, options=OPTIONS) as channel,
+    ):
+        link._stub = VerifierServiceStub(channel)  # type: ignore[no-untyped-call]
+        yield link
+
+
+async def load(link: GrpcLink, texts_each: int = TEXTS_EACH) -> list[int]:
+    """Texts from several users at once, each checked; in how many sessions each was written."""
+
+    async def work(worker: int) -> list[int]:
+        numbers = []
+        for index in range(texts_each):
+            prompt = a_prompt(worker * texts_each + index, user=worker)
+            text, num_sessions = await generate(link, prompt, NUM_TOKENS)
+            assert text == expected_text(prompt, NUM_TOKENS)
+            numbers.append(num_sessions)
+        return numbers
+
+    results = await asyncio.gather(*map(work, range(NUM_WORKERS)))
+    return [number for numbers in results for number in numbers]
+
+
+def num_sessions(replicas: list[Replica]) -> list[float]:
+    """How many sessions each has let in."""
+    return [replica.figures()["request_queue_time_seconds_count"] for replica in replicas]
+
+
+def shares(replicas: list[Replica], before: list[float]) -> list[float]:
+    return [now - then for now, then in zip(num_sessions(replicas), before, strict=True)]
+
+
+async def test_envoy_spreads_sessions_over_all_replicas(
+    replicas: list[Replica], envoy: str
+) -> None:
+    before = num_sessions(replicas)
+    async with GrpcLink(envoy) as link:
+        assert set(await load(link)) == {1}
+    assert sum(shares(replicas, before)) == NUM_WORKERS * TEXTS_EACH
+    # Fewer of 80 that fall on random thirds has a chance below 1e-5.
+    assert min(shares(replicas, before)) >= 8
+
+
+async def test_a_client_spreads_sessions_by_itself(replicas: list[Replica]) -> None:
+    before = num_sessions(replicas)
+    async with balanced_link(replicas) as link:
+        assert set(await load(link)) == {1}
+    assert min(shares(replicas, before)) >= 20
+
+
+async def hits(link: GrpcLink, replicas: list[Replica], first_system: int) -> float:
+    """How many prompt tokens were cached, for four system prompts of eight users each."""
+    before = sum(replica.figures()["prefix_cache_hits_total"] for replica in replicas)
+    for user in range(8):
+        for system in range(first_system, first_system + 4):
+            await generate(link, a_prompt(system, user), 4)
+    return sum(replica.figures()["prefix_cache_hits_total"] for replica in replicas) - before
+
+
+async def test_sessions_with_the_same_system_prompt_meet_behind_envoy_and_else_do_not(
+    replicas: list[Replica], envoy: str
+) -> None:
+    shared = len(a_prompt(0, 0)) // PAGE_TOKENS * PAGE_TOKENS
+    async with GrpcLink(envoy) as link:
+        assert await hits(link, replicas, 1000) == (8 - 1) * 4 * shared
+    async with balanced_link(replicas) as link:
+        assert await hits(link, replicas, 2000) <= (8 - 3) * 4 * shared
+
+
+async def test_a_replica_that_drains_under_load_breaks_no_session(
+    replicas: list[Replica], envoy: str
+) -> None:
+    draining, *others = replicas
+    async with GrpcLink(envoy) as link:
+        running = asyncio.create_task(load(link))
+        await asyncio.sleep(0.5)
+        draining.process.terminate()
+        assert set(await running) == {1}
+        assert await asyncio.to_thread(draining.process.wait, 30) == 0
+        before = num_sessions(others)
+        assert set(await load(link, texts_each=3)) == {1}
+    assert sum(shares(others, before)) == 3 * NUM_WORKERS
+
+
+async def test_a_replica_that_is_killed_under_load_costs_no_text(
+    replicas: list[Replica], envoy: str
+) -> None:
+    _, killed, last = replicas
+    async with GrpcLink(envoy) as by_envoy, balanced_link(replicas) as by_client:
+        running = asyncio.gather(load(by_envoy), load(by_client))
+        await asyncio.sleep(0.5)
+        killed.process.kill()
+        await running
+        before = num_sessions([last])
+        for link in (by_envoy, by_client):
+            assert set(await load(link, texts_each=3)) == {1}
+    assert shares([last], before) == [2 * 3 * NUM_WORKERS]
