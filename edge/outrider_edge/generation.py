@@ -264,13 +264,14 @@ class Generation:
 
     async def _opened(self, stream: SessionLink) -> Opened:
         """The verifier's answer to `open`."""
+        patience_s = self._resuming.opening_s
         try:
-            async with asyncio.timeout(self._patience.open_s):
+            async with asyncio.timeout(patience_s):
                 event = await stream.receive()
         except TimeoutError:
             raise SilenceError(
-                f"The verifier has not opened the session within {self._patience.open_s:g} s "
-                "(edge.connect_timeout_s); try again."
+                f"The verifier has not opened the session within {patience_s:g} s "
+                "(edge.heartbeat_s, edge.connect_timeout_s); try again."
             ) from None
         if not isinstance(event, Opened):
             raise UnavailableError(

@@ -89,6 +89,17 @@ class Resuming:
             raise error
         return pause_s
 
+    @property
+    def opening_s(self) -> float:
+        """How long the next session may take to be opened before another way is tried.
+
+        A connection that stands answers within the longest silence, or never; one that has yet to
+        be made takes several round trips, so each further try may take twice as long.
+        """
+        if not self.patience.heartbeat_s:
+            return self.patience.open_s
+        return min(self.patience.open_s, self.patience.heartbeat_s * 2**self._num_breaks)
+
     def given_up(self, error: OutriderError, text: str, num_tokens: int) -> OutriderError:
         """What the caller is told: the error, with what was written before it."""
         if num_tokens == 0 or not isinstance(error, UnavailableError | CapacityError):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from arena import Arena, an_arena, reference
 from histories import Operation, violations
@@ -54,10 +55,20 @@ async def play(seed: int) -> Outcome:
         outcome.complaints += await arena.leftovers()
     for operation in outcome.operations:
         outcome.complaints += violations(operation, may_fail=False)
-    left = [task.get_name() for task in set(asyncio.all_tasks()) - before]
+    left = await _tasks_left(before)
     if left:
         outcome.complaints.append(f"tasks are left: {', '.join(left)}")
     return outcome
+
+
+async def _tasks_left(before: set[asyncio.Task[Any]]) -> list[str]:
+    """The names of tasks that do not end, a while after everything was closed."""
+    for _ in range(100):
+        left = set(asyncio.all_tasks()) - before
+        if not left:
+            return []
+        await asyncio.sleep(0.02)
+    return [task.get_name() for task in left]
 
 
 async def _strike(arena: Arena, strikes: list[Strike]) -> None:
