@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from replicas import (
+from proxied_replicas import (
     Replica,
     a_prompt,
     expected_text,
