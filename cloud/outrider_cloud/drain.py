@@ -31,14 +31,15 @@ class Drain:
 
     Attributes:
         begun: set when the verifier is about to end.
+        all_gone: set while there are no sessions.
     """
 
     def __init__(self, grace_s: float = 0.0) -> None:
         self._grace_s = grace_s
         self._mails: set[SessionMail] = set()
         self.begun = asyncio.Event()
-        self._all_gone = asyncio.Event()
-        self._all_gone.set()
+        self.all_gone = asyncio.Event()
+        self.all_gone.set()
         self._is_cut_short = asyncio.Event()
 
     def refuse_if_begun(self) -> None:
@@ -58,13 +59,13 @@ class Drain:
     def session(self, mail: SessionMail) -> Iterator[None]:
         """A session is told of the end, and waited for."""
         self._mails.add(mail)
-        self._all_gone.clear()
+        self.all_gone.clear()
         try:
             yield
         finally:
             self._mails.discard(mail)
             if not self._mails:
-                self._all_gone.set()
+                self.all_gone.set()
 
     def cut_short(self) -> None:
         """Wait for nobody any more."""
@@ -92,7 +93,7 @@ class Drain:
     async def _wait(self, seconds: float) -> None:
         """Until all sessions are gone, or the time is over, or nobody is to be waited for."""
         waiting = [
-            asyncio.create_task(self._all_gone.wait(), name="all-gone"),
+            asyncio.create_task(self.all_gone.wait(), name="all-gone"),
             asyncio.create_task(self._is_cut_short.wait(), name="cut-short"),
         ]
         await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

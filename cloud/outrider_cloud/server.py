@@ -56,6 +56,10 @@ _logger = logging.getLogger(__name__)
 SYNTHETIC_PAGE_TOKENS: Final = 16
 """Tokens of a page of a synthetic target."""
 
+KEEPALIVE_MS: Final = 10_000
+"""An edge from which nothing comes for so long is asked, by HTTP/2's own pings, whether it is
+there; without an answer for as long again, its connection is closed, and its sessions are over."""
+
 STOP_GRACE_S: Final = 1.0
 """How long calls that are left when all sessions were told may take to end."""
 
@@ -269,8 +273,10 @@ def _server_options(max_message_bytes: int) -> Sequence[tuple[str, Any]]:
         ("grpc.http2.bdp_probe", 0),  # windows are never full: see the edge's link
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),  # else a session that waits is not watched
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS),
     )
 
 

@@ -230,6 +230,43 @@ def test_a_resumed_session_goes_on_where_the_text_was() -> None:
     assert client.answer == whole[half:]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    breaks=st.lists(st.integers(1, 9), max_size=8),
+    temperature=st.sampled_from([0.0, 0.7, 1.5]),
+    penalty=st.sampled_from([0.0, 1.5]),
+    seed=st.integers(0, 2**64 - 1),
+    drafts_seed=st.integers(0, 1000),
+)
+def test_an_answer_over_any_number_of_sessions_is_that_of_one(
+    breaks: list[int], temperature: float, penalty: float, seed: int, drafts_seed: int
+) -> None:
+    prompt, num_tokens = [3, 1, 2], 30
+    sampling = SamplingParams(
+        temperature=temperature, frequency_penalty=penalty, presence_penalty=penalty, seed=seed
+    )
+
+    def open_with(prefix: list[int], engine: BatchingEngine) -> Client:
+        message = an_open(prefix, num_tokens, sampling=sampling, num_prompt_tokens=len(prompt))
+        return Client(engine, message, drafts_seed)
+
+    engine = make_engine()
+    whole = open_with(prompt, engine)
+    run_to_the_end(engine)
+    text = list(prompt)
+    for num_steps in [*breaks, 10**6]:
+        engine = make_engine()
+        client = open_with(text, engine)
+        while num_steps and client.finish_reason is None:
+            client.draft(good=num_steps % 2 == 0)
+            engine.step()
+            num_steps -= 1
+        text = list(client.tree.tokens)
+        if client.finish_reason is not None:
+            break
+    assert text == list(whole.tree.tokens)
+
+
 def test_sampling_depends_on_the_seed_and_not_on_drafts() -> None:
     answers = []
     for seed, share_good in ((1, 0.0), (1, 1.0), (2, 0.0)):

@@ -184,31 +184,39 @@ class Pair:
         own_guesses: bool = False,
     ) -> None:
         self.prompt = prompt
-        params = sampling(seed)
-        mode = AcceptanceMode.REJECTION
+        self.sampling = sampling(seed)
         self.engine = engine
         self.outbox = outbox
+        self.own_guesses = own_guesses
         self.random = random.Random(seed + 1_000_000)
-        self.proposer = make(DraftingTask(params, len(prompt), VOCAB_SIZE, mode))
-        max_length = len(prompt) + NUM_TOKENS
+        mode = AcceptanceMode.REJECTION
+        self.proposer = make(DraftingTask(self.sampling, len(prompt), VOCAB_SIZE, mode))
+        self.num_accepted = 0
+        self.num_guessed = 0
+        self.open(prompt)
+
+    def open(self, prefix: tuple[int, ...]) -> None:
+        """Begin a session on both sides."""
         self.edge = EdgeSession(
-            prompt, max_outstanding_nodes=12, max_depth=4, max_length=max_length, clock=lambda: 0.0
+            prefix,
+            max_outstanding_nodes=12,
+            max_depth=4,
+            max_length=len(self.prompt) + NUM_TOKENS,
+            clock=lambda: 0.0,
         )
         self.downlink: deque[EngineEvent] = deque()
         message = OpenSession(
-            prompt,
-            len(prompt),
+            prefix,
+            len(self.prompt),
             NUM_TOKENS,
-            params,
+            self.sampling,
             "v1:fake",
-            acceptance=Acceptance(mode),
+            acceptance=Acceptance(AcceptanceMode.REJECTION),
             ignore_eos=True,
-            own_guesses=own_guesses,
+            own_guesses=self.own_guesses,
         )
-        self.cloud = engine.open(message, self.downlink.append)
+        self.cloud = self.engine.open(message, self.downlink.append)
         self.encoder, self.decoder = NodeEncoder(), NodeDecoder()
-        self.num_accepted = 0
-        self.num_guessed = 0
 
     def run(self) -> tuple[int, ...]:
         """The answer."""
@@ -238,6 +246,28 @@ class Pair:
             self.num_accepted += event.num_accepted
             self.num_guessed += event.num_guessed
             self.edge.receive(event)
+
+
+class BreakingPair(Pair):
+    """One whose session breaks now and then, and is gone on with; what was under way is lost."""
+
+    num_breaks = 0
+
+    def run(self) -> tuple[int, ...]:
+        """The answer."""
+        steps = [self.draft, self.draft, self.send, self.verify, self.verify, self.deliver]
+        while self.edge.tree.num_committed < len(self.prompt) + NUM_TOKENS:
+            self.random.choice(steps)()
+            if self.random.random() < 0.05:
+                self.break_off()
+        return tuple(self.edge.tree.tokens[len(self.prompt) :])
+
+    def break_off(self) -> None:
+        if self.edge.tree.num_committed < len(self.prompt) + NUM_TOKENS:
+            self.num_breaks += 1
+            self.cloud.cancel()
+            self.engine.step()
+            self.open(tuple(self.edge.tree.tokens))
 
 
 @dataclass(frozen=True)
@@ -272,6 +302,7 @@ def decode(
     outbox: Outbox = list,
     prompt: tuple[int, ...] = PROMPT,
     own_guesses: bool = False,
+    kind: type[Pair] = Pair,
 ) -> Outcome:
     engine = BatchingEngine(
         FakeTarget(),
@@ -284,7 +315,7 @@ def decode(
     counts: Counter[tuple[int, ...]] = Counter()
     num_accepted = num_guessed = 0
     for seed in range(NUM_SESSIONS):
-        pair = Pair(engine, make, seed, outbox, prompt, own_guesses)
+        pair = kind(engine, make, seed, outbox, prompt, own_guesses)
         counts[pair.run()] += 1
         num_accepted += pair.num_accepted
         num_guessed += pair.num_guessed
@@ -379,3 +410,9 @@ def test_guesses_of_the_verifier_do_not_bias_the_text(
     outcome = decode(make, prompt=REPEATING, own_guesses=True)
     assert p_value(outcome.counts, REPEATING) > P_LIMIT
     assert outcome.num_guessed > NUM_SESSIONS / 10
+
+
+def test_sessions_that_break_do_not_bias_the_text() -> None:
+    outcome = decode(Drawing, kind=BreakingPair)
+    assert p_value(outcome.counts) > P_LIMIT
+    assert outcome.num_accepted > NUM_SESSIONS / 10

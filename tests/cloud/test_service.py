@@ -14,8 +14,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
-from outrider_cloud import service
+from outrider_bench.link import LinkEmulator
+from outrider_bench.profile import LinkProfile
+from outrider_cloud import server, service
 from outrider_cloud.batching_engine import BatchingEngine
+from outrider_cloud.drain import Drain
 from outrider_cloud.handlers import SERVICE_NAME
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler
 from outrider_cloud.server import leave_to_stay, running_server
@@ -426,6 +429,25 @@ async def test_many_pings_cost_the_verifier_no_memory() -> None:
         mail.answer_ping()
     mail.put(UnavailableError("gone"))
     assert [type(event) async for event in mail.events()] == [Pong, Failure]
+
+
+async def test_an_edge_that_is_silently_gone_leaves_its_place(
+    engine: BatchingEngine, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "KEEPALIVE_MS", 200)
+    gate.clear()  # no pass ends: nothing but the silence can end the session
+    drain = Drain()
+    async with (
+        running_server(engine, HOST, 0, drain=drain) as port,
+        LinkEmulator(LinkProfile(), f"{HOST}:{port}") as link,
+        grpc.aio.insecure_channel(link.address) as channel,
+    ):
+        call = await opened(VerifierServiceStub(channel), max_tokens=190)  # type: ignore[no-untyped-call]
+        assert not drain.all_gone.is_set()
+        link.freeze()  # neither side sees anything of it
+        await asyncio.wait_for(drain.all_gone.wait(), 30)
+        call.cancel()
+        gate.set()
 
 
 async def test_opening_says_that_pings_are_answered(stub: Any) -> None:
