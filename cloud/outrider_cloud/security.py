@@ -85,7 +85,6 @@ def _authenticator(settings: VerifierSettings) -> Authenticator:
 
 def _options(settings: VerifierSettings) -> Sequence[tuple[str, Any]]:
     return (
-        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
     )

@@ -22,7 +22,10 @@ from outrider_common.errors import (
     PermissionDeniedError,
     QuotaError,
     UnauthenticatedError,
+    UnavailableError,
 )
+from outrider_common.messages import Opened, OpenSession
+from outrider_common.sampling import SamplingParams
 from outrider_edge.link_security import LinkSecurity
 
 
@@ -262,7 +265,33 @@ async def test_who_fails_too_often_is_told_to_be_quiet_and_others_are_not(
 async def test_too_much_metadata_is_refused(address: str) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = VerifierServiceStub(channel)
-        metadata = (("authorization", "Bearer " + "x" * 20_000),)
+        metadata = (("authorization", "Bearer " + "x" * 10_000),)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.GetModelInfo(pb.GetModelInfoRequest(), metadata=metadata, timeout=10)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_tenant_without_rows_left_waits_and_others_do_not(
+    address: str, tenants: Path
+) -> None:
+    write(tenants, "[tenants.starved]\nrows_per_s = 0.001\n")
+    starved, acme = of_tenant(tenants, "starved"), of_tenant(tenants, "acme")
+    async with link_to(address, starved) as link, link_to(address, acme) as other:
+        session = await opened(link)
+        assert await answer(other) == ANSWER
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(rest(session), timeout=0.2)
+
+
+async def test_messages_that_come_too_fast_are_read_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("outrider_cloud.service.OPEN_TIMEOUT_S", 0.2)
+    message = OpenSession((1,) * 40, 40, 4, SamplingParams(), "v1:fake", ignore_eos=True)
+    async with secured_verifier(max_messages_per_s=0.001) as address, link_to(address) as link:
+        session = await link.open(message, 128)  # in parts
+        with pytest.raises(UnavailableError, match="not opened within"):
+            await session.receive()
+    async with secured_verifier() as address, link_to(address) as link:
+        session = await link.open(message, 128)
+        assert isinstance(await session.receive(), Opened)

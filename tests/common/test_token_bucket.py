@@ -78,3 +78,13 @@ def test_a_debt_is_paid_before_anything_is_taken() -> None:
     clock.now += 2.0
     assert bucket.wait_s() == 0.0
     assert bucket.take(1.0) == pytest.approx(0.1)
+
+
+def test_a_clock_that_goes_back_and_forth_fills_nothing_twice() -> None:
+    clock = Clock()
+    bucket = TokenBucket(1.0, 10.0, clock)
+    clock.now = 100.0
+    assert bucket.take(10.0) == 0.0
+    for _ in range(5):
+        for clock.now in (95.0, 100.0):
+            assert bucket.take(1.0) == pytest.approx(1.0)
