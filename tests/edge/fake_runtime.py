@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fake_link import FakeLink, an_info
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from outrider_common.logprobs import TokenLogprobs
 from outrider_common.messages import Commit, FinishReason, ModelInfo
 from outrider_common.records import GenerationStats, TokenOrigin, TokenRecord
 from outrider_common.tree import AtPosition, DraftNode
@@ -94,6 +95,11 @@ class FakeRuntime:
         start = len(request.prompt)
         text = self.answer[: request.max_tokens]
         records = [a_record(start + i, character) for i, character in enumerate(text)]
+        if request.num_top_logprobs is not None:
+            records = [
+                replace(one, logprobs=TokenLogprobs(-one.position, ((35, -1.0),)))
+                for one in records
+            ]
         half = (len(records) + 1) // 2
         for number, commit in enumerate((records[:half], records[half:])):
             if self.error is not None and number == self.error_after:

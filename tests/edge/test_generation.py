@@ -13,7 +13,7 @@ import pytest
 from fake_link import FakeLink, FakeSession
 from generating import ANSWER, PROMPT, Broken, Oracle, Silent, generate
 
-from outrider_common.errors import CapacityError
+from outrider_common.errors import CapacityError, MismatchError
 from outrider_common.messages import Commit, FinishReason, ServerEvent
 from outrider_common.records import TokenOrigin, TokenRecord
 from outrider_common.tree import DraftNode
@@ -240,3 +240,10 @@ async def test_nodes_that_wait_for_a_run_that_hangs_are_sent_all_the_same(
     link.pause.clear()
     result = await generate(executor, link, Hangs(at_a_time=1))
     assert result.tokens == tuple(ANSWER)
+
+
+async def test_a_verifier_that_sends_no_log_probabilities_is_found_out(
+    executor: ThreadPoolExecutor,
+) -> None:
+    with pytest.raises(MismatchError, match="sends no log-probabilities"):
+        await generate(executor, FakeLink(ANSWER), Oracle(), num_top_logprobs=0)

@@ -446,3 +446,36 @@ async def test_a_policy_that_cannot_be_had_here_is_refused() -> None:
     assert response.status_code == 400
     assert error_of(response)["param"] == "outrider.policy"
     assert status["policies"] == ["cloud"]
+
+
+# Log-probabilities.
+
+
+async def test_a_stream_tells_the_log_probabilities_of_the_whole_answer() -> None:
+    async with a_client(a_serving(FakeRuntime())) as client:
+        body = HI | {"logprobs": True, "max_tokens": 9}
+        whole = (await client.post(CHAT, json=body)).json()["choices"][0]["logprobs"]["content"]
+        events = events_of((await client.post(CHAT, json=body | {"stream": True})).text)
+    choices = [choice for event in events[:-1] for choice in event["choices"]]
+    parts = [choice["logprobs"]["content"] for choice in choices if choice["logprobs"]]
+    assert [entry for part in parts for entry in part] == whole
+    assert "".join(entry["token"] for entry in whole) == ANSWER[:9]
+    assert [entry["logprob"] for entry in whole] == list(range(-8, -17, -1))
+    for choice in choices:
+        said = (choice["logprobs"] or {"content": []})["content"]
+        assert "".join(entry["token"] for entry in said) == choice["delta"].get("content", "")
+
+
+async def test_a_completion_tells_where_each_token_stands() -> None:
+    async with a_client(a_serving(FakeRuntime())) as client:
+        body = CONTINUE | {"logprobs": 0, "stream": True}
+        events = events_of((await client.post(COMPLETIONS, json=body)).text)
+    said = [choice["logprobs"] for event in events[:-1] for choice in event["choices"]]
+    offsets = [offset for one in said if one for offset in one["text_offset"]]
+    assert offsets == list(range(len(ANSWER)))
+
+
+async def test_who_does_not_ask_gets_no_log_probabilities() -> None:
+    async with a_client(a_serving(FakeRuntime())) as client:
+        answer = (await client.post(CHAT, json=HI)).json()
+    assert answer["choices"][0]["logprobs"] is None

@@ -185,7 +185,7 @@ async def test_a_token_that_is_pointed_at_tells_its_history(browser: Browser) ->
         await page.ended()
         await page.page.hover(f".text .token:nth-child({len(ANSWER)})")
         card = await page.page.inner_text("#card")
-        for said in ("Committed", "position", "Pass", "#", "rejected", "fake 0.25"):
+        for said in ("Committed", "position", "Pass", "probability", "#", "rejected", "fake 0.25"):
             assert said in card
         await page.page.mouse.move(2, 2)
         assert await page.page.is_hidden("#card")

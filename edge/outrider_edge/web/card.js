@@ -54,6 +54,7 @@ function facts(token, answer) {
   const node = answer.nodeOf(token);
   const pass = answer.passOf(token);
   const rows = [["Place", `position ${token.position}, token ${token.token}`]];
+  if (token.logprobs) rows.push(["Target", probability(token)]);
   if (node) {
     rows.push(["Drafted", `${milliseconds(node.drafted_at_s)}, by ${node.proposer}, chance ${chance(node.chance)}`]);
     rows.push(["Sent", milliseconds(node.sent_at_s)]);
@@ -62,6 +63,20 @@ function facts(token, answer) {
   if (node) rows.push(["Waited", `${milliseconds(token.committed_at_s - node.drafted_at_s)} from drafted to committed`]);
   if (pass) rows.push(["Pass", `no. ${pass.index + 1}: ${counted(pass.num_rows, "row")}, ${milliseconds(pass.pass_s)}, queued ${milliseconds(pass.queue_s)}`]);
   return rows;
+}
+
+/** How likely the target itself found it, and where it stands among the likeliest. */
+function probability(token) {
+  const { logprob, top } = token.logprobs;
+  const rank = top.findIndex(([other]) => other === token.token);
+  const place = rank === 0 ? "its likeliest" : rank > 0 ? `its no. ${rank + 1}` : `not among its first ${top.length}`;
+  return `probability ${chance(Math.exp(logprob))}, ${place}`;
+}
+
+/** How likely the target found a token for a place, if that is among what it told. */
+function probabilityOf(token, other) {
+  const known = token.logprobs?.top.find(([one]) => one === other);
+  return known ? chance(Math.exp(known[1])) : "";
 }
 
 function table(rows) {
@@ -84,13 +99,15 @@ function others(token, answer) {
       element("td", { text: visible(node.text) }),
       element("td", { class: "fate", "data-fate": fate, text: fate === "late" ? "too late" : fate }),
       element("td", { class: "number", text: `${node.proposer} ${chance(node.chance)}` }),
+      element("td", { class: "number", text: probabilityOf(token, node.token) }),
     );
   });
   const more = [
     nodes.length > MOST_OTHERS ? `${nodes.length - MOST_OTHERS} more` : "",
     beside ? `${counted(beside, "guess").replace("guesss", "guesses")} hung from wrong ones` : "",
   ].filter(Boolean);
-  const parts = [element("h3", { text: "Also drafted for this place" })];
+  const told = token.logprobs ? ": worth as guessed, and the target’s probability" : "";
+  const parts = [element("h3", { text: `Also drafted for this place${told}` })];
   if (lines.length) parts.push(element("table", {}, element("tbody", {}, ...lines)));
   if (more.length) parts.push(element("p", { class: "small", text: more.join("; ") }));
   return [element("div", { class: "others" }, ...parts)];

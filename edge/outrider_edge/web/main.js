@@ -11,6 +11,7 @@ import { counted, duration } from "./words.js";
 
 const STATUS_MS = 2000;
 const NEAR_BOTTOM_PX = 80;
+const TOP_LOGPROBS = 5;
 
 class Page {
   constructor() {
@@ -269,7 +270,8 @@ class Page {
 }
 
 function bodyOf({ policy, ...request }, model) {
-  return { ...request, model, outrider: { trace: true, ...(policy ? { policy } : {}) } };
+  const asked = { ...request, model, logprobs: true, top_logprobs: TOP_LOGPROBS };
+  return { ...asked, outrider: { trace: true, ...(policy ? { policy } : {}) } };
 }
 
 function problemOf(error) {
