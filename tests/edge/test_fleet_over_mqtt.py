@@ -15,6 +15,7 @@ from outrider_common.errors import CapacityError, OutriderError, UnavailableErro
 from outrider_edge.doctor.examination import in_thread
 from outrider_edge.fleet import operations
 from outrider_edge.fleet.access_check import check_access
+from outrider_edge.fleet.backoff import Backoff
 from outrider_edge.fleet.broker import BrokerRefusalError
 from outrider_edge.fleet.exchange import ReplyTo
 from outrider_edge.fleet.operator_link import operator_link
@@ -155,14 +156,22 @@ async def test_a_broker_may_come_and_go(tmp_path: Path) -> None:
 
 
 async def test_wrong_credentials_are_said_once_and_the_daemon_works(
-    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    broker: Broker,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    attempts: list[float] = []
+
+    def hasty(_first_s: float, _last_s: float, _chance: object) -> Backoff:
+        return Backoff(0.01, 0.01, lambda: attempts.append(0.0) or 0.0)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr("outrider_edge.fleet.device_link.Backoff", hasty)
     settings = broker.settings("kiosk-2", "wrong")
     with caplog.at_level(logging.WARNING, "outrider_edge"):
         async with a_device(settings, tmp_path) as device:
-            while not caplog.records:  # noqa: ASYNC110 - nothing to wait for
+            while len(attempts) < 3:  # noqa: ASYNC110 - nothing to wait for
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.3)
             assert device.serving.require_runtime()
     assert len(caplog.records) == 1
     reason = caplog.records[0].__dict__["fields"]["reason"]
