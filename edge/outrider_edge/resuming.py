@@ -98,7 +98,7 @@ class Resuming:
         """
         if not self.patience.heartbeat_s:
             return self.patience.open_s
-        return min(self.patience.open_s, self.patience.heartbeat_s * 2**self._num_breaks)
+        return min(self.patience.open_s, self.patience.heartbeat_s * 2.0**self._num_breaks)
 
     def given_up(self, error: OutriderError, text: str, num_tokens: int) -> OutriderError:
         """What the caller is told: the error, with what was written before it."""
