@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test programs check sbom fuzz fuzz-guided bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
+.PHONY: help setup demo test programs check sbom chaos exactness fuzz fuzz-guided bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,8 +39,9 @@ check: setup ## Format, lint, types, import rules, wire, deployment, pins, SBOM:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	MYPYPATH=tests/benchmarks:tests/edge $(BIN)/mypy tests/benchmarks
+	MYPYPATH=tests:tests/benchmarks:tests/edge:tests/integration $(BIN)/mypy tests/benchmarks
 	MYPYPATH=tests/fuzz:tests/cloud:tests/edge $(BIN)/mypy tests/fuzz --exclude guided
+	MYPYPATH=tests/chaos:tests/cloud:tests/edge $(BIN)/mypy tests/chaos
 	$(BIN)/mypy tools
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
@@ -55,6 +56,12 @@ sbom: setup ## Write build/sbom.json: all that is installed, as CycloneDX
 	@mkdir -p build
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --spec-version 1.6 \
 	  --output-reproducible --no-validate --output-file build/sbom.json $(BIN)/python
+
+chaos: setup ## Play 1,000 random fault histories and check every promise (half an hour)
+	PYTHONPATH=tests/cloud:tests/edge $(BIN)/python tests/chaos/chaos.py $(CHAOS)
+
+exactness: setup ## Compare 100,000 tokens over random policies and broken links with plain decoding (hours)
+	$(BIN)/python tests/chaos/exactness.py $(EXACTNESS)
 
 fuzz: setup ## Send 100,000 bad messages to each surface, and look at every answer (half an hour)
 	PYTHONPATH=tests/cloud:tests/edge $(BIN)/python tests/fuzz/fuzz.py $(FUZZ)

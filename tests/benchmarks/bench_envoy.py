@@ -17,7 +17,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 
-from replicas import running_envoy, running_replicas
+from proxied_replicas import running_envoy, running_replicas
 
 from outrider_edge.grpc_link import GrpcLink
 

@@ -26,12 +26,10 @@ from api_client import CHAT, HI, a_serving  # noqa: E402
 from fake_runtime import FakeRuntime, a_record, a_result_stats  # noqa: E402
 
 from outrider_common.messages import FinishReason  # noqa: E402
-from outrider_edge.generation import (  # noqa: E402
-    GenerationRequest,
-    GenerationResult,
-    OnToken,
-)
+from outrider_edge.answer import OnToken  # noqa: E402
+from outrider_edge.generation import GenerationRequest, GenerationResult  # noqa: E402
 from outrider_edge.http_app import build_app  # noqa: E402
+from outrider_edge.tracing import TraceRecorder  # noqa: E402
 
 NUM_STREAMS: Final = (1, 16)
 NUM_TOKENS: Final = 100
@@ -43,7 +41,9 @@ _MS: Final = 1000
 class Clockwork(FakeRuntime):
     """Commits a token every `PAUSE_S`: the time."""
 
-    async def _generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+    async def _generate(
+        self, request: GenerationRequest, on_token: OnToken, recorder: TraceRecorder
+    ) -> GenerationResult:
         records = []
         for position in range(NUM_TOKENS):
             await asyncio.sleep(PAUSE_S)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -27,11 +27,11 @@ from outrider_common.acceptance import exact_token
 from outrider_common.messages import Limits
 from outrider_common.sampling import SamplingParams
 from outrider_edge.calibration import Calibration
-from outrider_edge.estimators import Estimators
 from outrider_edge.grpc_link import GrpcLink
 from outrider_edge.proposer import Draft, DraftingTask
 from outrider_edge.resuming import Patience
 from outrider_edge.runtime import EdgeRuntime
+from outrider_edge.verifier_pool import VerifierPool
 
 HOST: Final = "127.0.0.1"
 PASS_S: Final = 0.003
@@ -100,14 +100,18 @@ class Replica:
 
     async def leftovers(self) -> str | None:
         """What sessions that are over have left behind, after a while."""
-        assert self._engine is not None
         for _ in range(int(LEFT_AFTER_S / 0.02)):
-            stats = self._engine.stats
-            left = stats.num_running + stats.num_waiting, stats.pages.num_held
-            if left == (0, 0):
+            if not any(self._held):
                 return None
             await asyncio.sleep(0.02)
-        return f"{left[0]} sessions and {left[1]} pages are left"
+        num_sessions, num_pages = self._held
+        return f"{num_sessions} sessions and {num_pages} pages are left"
+
+    @property
+    def _held(self) -> tuple[int, int]:
+        assert self._engine is not None
+        stats = self._engine.stats
+        return stats.num_running + stats.num_waiting, stats.pages.num_held
 
 
 def _engine(target: FakeTarget) -> BatchingEngine:
@@ -200,9 +204,13 @@ async def an_arena(num_verifiers: int, seed: int) -> AsyncIterator[Arena]:
             )
             for replica in replicas
         ]
-        link = await stack.enter_async_context(GrpcLink(links[0].address))
+        addresses = [link.address for link in links]
+        pool = VerifierPool(_resolved_to(addresses), GrpcLink, lambda _info: None, is_dynamic=False)
+        stack.push_async_callback(pool.close)
+        await pool.meet()
+        await stack.enter_async_context(pool.kept())
         executor = stack.enter_context(ThreadPoolExecutor(4))
-        info = await link.model_info()
+        info = next(iter(pool.infos.values()))
         yield Arena(
             replicas,
             links,
@@ -210,15 +218,23 @@ async def an_arena(num_verifiers: int, seed: int) -> AsyncIterator[Arena]:
                 tokenizer=a_tokenizer(),
                 fingerprint=info.tokenizer_fingerprint,
                 factory=GoodGuesses(),
-                link=link,
+                link=pool.serving(info.model),
                 info=info,
                 executor=executor,
                 max_depth=8,
                 calibration=Calibration(),
-                estimators=Estimators(),
+                estimators=pool.estimators,
                 patience=PATIENCE,
+                pool=pool,
             ),
         )
+
+
+def _resolved_to(addresses: list[str]) -> Callable[[], Awaitable[list[str]]]:
+    async def resolve() -> list[str]:
+        return addresses
+
+    return resolve
 
 
 def reference(prompt: Sequence[int], max_tokens: int, sampling: SamplingParams) -> tuple[int, ...]:

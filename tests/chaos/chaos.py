@@ -17,7 +17,6 @@ from strikes import Strike, some_strikes
 from outrider_common.sampling import SamplingParams
 from outrider_edge.generation import GenerationRequest
 
-NUM_VERIFIERS = 1
 STRIKES_WITHIN_S = 0.6
 
 
@@ -43,9 +42,10 @@ class Outcome:
 async def play(seed: int) -> Outcome:
     """One history: several requests, and what goes wrong meanwhile."""
     coins = random.Random(seed)
-    outcome = Outcome(seed, some_strikes(coins, NUM_VERIFIERS, STRIKES_WITHIN_S))
+    num_verifiers = coins.choice((1, 2, 3))
+    outcome = Outcome(seed, some_strikes(coins, num_verifiers, STRIKES_WITHIN_S))
     before = set(asyncio.all_tasks())
-    async with an_arena(NUM_VERIFIERS, seed) as arena:
+    async with an_arena(num_verifiers, seed) as arena:
         striking = asyncio.create_task(_strike(arena, outcome.strikes), name="strikes")
         asking = [
             _ask(arena, outcome, coins.randrange(2**32)) for _ in range(coins.choice((1, 3, 6)))
@@ -64,11 +64,10 @@ async def play(seed: int) -> Outcome:
 async def _tasks_left(before: set[asyncio.Task[Any]]) -> list[str]:
     """The names of tasks that do not end, a while after everything was closed."""
     for _ in range(100):
-        left = set(asyncio.all_tasks()) - before
-        if not left:
-            return []
+        if not set(asyncio.all_tasks()) - before:
+            break
         await asyncio.sleep(0.02)
-    return [task.get_name() for task in left]
+    return [task.get_name() for task in set(asyncio.all_tasks()) - before]
 
 
 async def _strike(arena: Arena, strikes: list[Strike]) -> None:

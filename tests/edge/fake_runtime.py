@@ -12,10 +12,11 @@ from outrider_common.logprobs import TokenLogprobs
 from outrider_common.messages import Commit, FinishReason, ModelInfo
 from outrider_common.records import GenerationStats, TokenOrigin, TokenRecord
 from outrider_common.tree import AtPosition, DraftNode
+from outrider_edge.answer import OnToken
 from outrider_edge.calibration import GuessKind
 from outrider_edge.chat_template import ChatTemplate
 from outrider_edge.estimators import Estimators
-from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.guess_tree import Hung
 from outrider_edge.guesses import Guess
 from outrider_edge.policies import POLICIES
