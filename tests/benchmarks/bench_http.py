@@ -26,11 +26,8 @@ from api_client import CHAT, HI, a_serving  # noqa: E402
 from fake_runtime import FakeRuntime, a_record, a_result_stats  # noqa: E402
 
 from outrider_common.messages import FinishReason  # noqa: E402
-from outrider_edge.generation import (  # noqa: E402
-    GenerationRequest,
-    GenerationResult,
-    OnToken,
-)
+from outrider_edge.answer import OnToken  # noqa: E402
+from outrider_edge.generation import GenerationRequest, GenerationResult  # noqa: E402
 from outrider_edge.http_app import build_app  # noqa: E402
 
 NUM_STREAMS: Final = (1, 16)

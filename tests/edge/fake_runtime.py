@@ -9,9 +9,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from outrider_common.messages import FinishReason, ModelInfo
 from outrider_common.records import GenerationStats, TokenOrigin, TokenRecord
+from outrider_edge.answer import OnToken
 from outrider_edge.chat_template import ChatTemplate
 from outrider_edge.estimators import Estimators
-from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.tokenizer import EdgeTokenizer
 
 ANSWER = "It rides ahead."
