@@ -8,20 +8,15 @@ import argparse
 import asyncio
 import dataclasses
 import statistics
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-sys.path.append(str(Path(__file__).parents[1]))
-
-from replicas import replicas
-
 from outrider_bench.link import LinkEmulator
+from outrider_bench.processes import running_verifier
 from outrider_bench.profile import LinkProfile
 from outrider_bench.synthetic_edge import synthetic_runtime
 from outrider_common.sampling import SamplingParams
@@ -30,9 +25,9 @@ from outrider_edge.generation import GenerationRequest
 from outrider_edge.grpc_link import GrpcLink
 from outrider_edge.runtime import EdgeRuntime
 from outrider_edge.verifier_pool import VerifierPool
+from outrider_models.store import default_root
 
 TARGET: Final = "synthetic:vocab=200,acceptance=0.8,c0=20ms,c1=0.2ms,positions=1024"
-OUTRIDER: Final = [sys.executable, "-m", "outrider"]
 LEVEL_S: Final = 0.004
 TOKENS_BEFORE: Final = 24
 TOKENS_AFTER: Final = 8
@@ -46,8 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each cell (default: 5)")
     options = parser.parse_args(arguments)
     verifier_pool.PROBE_EVERY_S = 0.2  # type: ignore[misc]  # so that rounds need not wait long
-    with replicas(OUTRIDER, TARGET, 2) as (one, other):
-        rows = asyncio.run(measure((one.address, other.address), options.rounds))
+    store = default_root()
+    with (
+        running_verifier(TARGET, store, None) as one,
+        running_verifier(TARGET, store, None) as other,
+    ):
+        rows = asyncio.run(measure((one, other), options.rounds))
     text = "\n".join(
         ("| how | round trip, ms | break to next token, ms | slowest |", "|-|-|-|-|", *rows)
     )

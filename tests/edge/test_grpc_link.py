@@ -227,11 +227,11 @@ async def test_after_a_silent_session_others_go_over_a_new_connection(server: An
         sessions = [await link.open(OPEN, 4096) for _ in range(3)]
         for session in sessions:
             assert isinstance(await session.receive(), Opened)
+        later = []
         for session in sessions[:2]:
             session.give_up()  # one connection was silent, not two
-        later = [await link.open(OPEN, 4096) for _ in range(2)]
-        for session in later:
-            assert isinstance(await session.receive(), Opened)
+            later.append(await link.open(OPEN, 4096))
+            assert isinstance(await later[-1].receive(), Opened)
         assert len(set(peers[:3])) == len(set(peers[3:])) == 1
         assert peers[0] != peers[3]
         for session in (*sessions, *later):
