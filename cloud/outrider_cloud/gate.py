@@ -4,8 +4,9 @@ An interceptor, so that no service is open by accident: only health is. Turns wh
 peer into values, and errors into statuses; `authentication` and `tenant_usage` decide.
 """
 
+import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -28,6 +29,9 @@ from outrider_common.token_bucket import TokenBucket
 
 _OPEN_TO_ALL: Final = f"/{health.SERVICE_NAME}/"
 _BEARER: Final = "bearer "
+
+_HEAR_OUT_S: Final = 1.0
+"""How long a session that is refused may take to send its first message."""
 
 CALLER: Final[ContextVar[Caller]] = ContextVar("caller", default=Caller())  # noqa: B039 (immutable)
 """Who is being served; set by the gate for each call."""
@@ -87,12 +91,13 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _guarded_session(self, behaviour: Any) -> Callable[[Any, Context], Any]:
         async def guarded(requests: Any, context: Context) -> None:
-            caller = await self._let_in(context)
+            caller = await self._let_in(context, requests)
             CALLER.set(caller)
             with ExitStack() as stack:
                 try:
                     stack.enter_context(self._usage.session(caller))
                 except QuotaError as error:
+                    await _hear_out(requests)
                     await abort(context, error)
                 self._row_limits.limit(caller.tenant, caller.quotas.rows_per_s)
                 rate = self._max_messages_per_s
@@ -100,13 +105,14 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
         return guarded
 
-    async def _let_in(self, context: Context) -> Caller:
+    async def _let_in(self, context: Context, requests: Any = None) -> Caller:
         """Who calls; whoever may not ends here."""
         try:
             return self._authenticator.authenticate(shown_by(context), self._model)
-        except UnauthenticatedError as error:
-            await self._turn_away(context, error)
         except OutriderError as error:
+            await _hear_out(requests)
+            if isinstance(error, UnauthenticatedError):
+                await self._turn_away(context, error)
             await abort(context, error)
         raise AssertionError("a refused call goes on")
 
@@ -119,6 +125,14 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             retry_after_s=wait_s,
         )
         await abort(context, too_many, is_logged=False)
+
+
+async def _hear_out(requests: Any) -> None:
+    """Take the first message, unread: a status that meets it on its way may never be read."""
+    if requests is not None:
+        with suppress(TimeoutError, StopAsyncIteration):
+            async with asyncio.timeout(_HEAR_OUT_S):
+                await anext(requests)
 
 
 def shown_by(context: Context) -> Shown:
