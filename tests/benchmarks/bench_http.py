@@ -32,6 +32,7 @@ from outrider_edge.generation import (  # noqa: E402
     OnToken,
 )
 from outrider_edge.http_app import build_app  # noqa: E402
+from outrider_edge.tracing import TraceRecorder  # noqa: E402
 
 NUM_STREAMS: Final = (1, 16)
 NUM_TOKENS: Final = 100
@@ -43,7 +44,9 @@ _MS: Final = 1000
 class Clockwork(FakeRuntime):
     """Commits a token every `PAUSE_S`: the time."""
 
-    async def _generate(self, request: GenerationRequest, on_token: OnToken) -> GenerationResult:
+    async def _generate(
+        self, request: GenerationRequest, on_token: OnToken, recorder: TraceRecorder
+    ) -> GenerationResult:
         records = []
         for position in range(NUM_TOKENS):
             await asyncio.sleep(PAUSE_S)
