@@ -194,10 +194,12 @@ async def test_a_token_that_is_pointed_at_tells_its_history(browser: Browser) ->
 async def test_a_token_can_be_tapped_on_a_phone_and_its_card_does_not_cover_it(
     browser: Browser,
 ) -> None:
-    async with opened(browser, FakeRuntime(answer="word " * 40), **PHONE) as page:
+    async with opened(browser, FakeRuntime(answer=" word" * 160), **PHONE) as page:
+        await page.page.fill("#max-tokens", "800")
         await page.ask("Hi")
         await page.ended()
-        for selector in (".text .token:nth-child(1)", ".text .token:nth-child(199)"):
+        # The last one has the tallest card: something was rejected in its place.
+        for selector in (".text .token:nth-child(800)", ".text .token:nth-child(1)"):
             await page.page.tap(selector)
             assert "Committed" in await page.page.inner_text("#card")
             card = await page.page.locator("#card").bounding_box()
