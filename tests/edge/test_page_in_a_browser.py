@@ -1,7 +1,6 @@
 """The files of the daemon's page over HTTP: types, headers, and nothing beside them."""
 
 import re
-from pathlib import Path
 
 import pytest
 from api_client import a_client, a_serving
@@ -78,9 +77,3 @@ async def test_nothing_else_can_be_had(path: str) -> None:
 async def test_strange_names_get_no_page() -> None:
     async with a_client(a_serving(FakeRuntime())) as client:
         assert (await client.get("/", headers={"host": "evil.example"})).status_code == 403
-
-
-def test_the_files_are_part_of_the_package() -> None:
-    """Hatchling takes what git does not ignore from the folders of the packages."""
-    root = Path(__file__).parents[2]
-    assert DIRECTORY.is_relative_to(root / "edge" / "outrider_edge")

@@ -191,12 +191,24 @@ async def test_a_token_that_is_pointed_at_tells_its_history(browser: Browser) ->
         assert await page.page.is_hidden("#card")
 
 
-async def test_a_token_can_be_tapped_on_a_phone(browser: Browser) -> None:
-    async with opened(browser, FakeRuntime(), **PHONE) as page:
+async def test_a_token_can_be_tapped_on_a_phone_and_its_card_does_not_cover_it(
+    browser: Browser,
+) -> None:
+    async with opened(browser, FakeRuntime(answer=" word" * 160), **PHONE) as page:
+        await page.page.fill("#max-tokens", "800")
         await page.ask("Hi")
         await page.ended()
-        await page.page.tap(".text .token:nth-child(1)")
-        assert "Committed" in await page.page.inner_text("#card")
+        # The last one has the tallest card: something was rejected in its place.
+        for selector in (".text .token:nth-child(800)", ".text .token:nth-child(1)"):
+            await page.page.tap(selector)
+            assert "Committed" in await page.page.inner_text("#card")
+            card = await page.page.locator("#card").bounding_box()
+            token = await page.page.locator(selector).bounding_box()
+            assert card is not None
+            assert token is not None
+            assert token["y"] + token["height"] <= card["y"] or (
+                card["y"] + card["height"] <= token["y"]
+            )
 
 
 async def test_everything_can_be_reached_with_the_keyboard(browser: Browser) -> None:
@@ -358,6 +370,20 @@ async def test_after_an_error_in_the_middle_the_text_stays_and_it_can_be_tried_a
         await page.ended()
         assert await page.text() == ANSWER
         assert page.complaints == []
+
+
+async def test_what_went_wrong_is_in_sight_at_the_end_of_a_long_answer(browser: Browser) -> None:
+    error = UnavailableError("The verifier went away. " * 12)
+    runtime = FakeRuntime(answer="word " * 160, error=error, error_after=1)
+    async with opened(browser, runtime, **PHONE) as page:
+        await page.ask("Hi")
+        await page.ended()
+        end = await page.page.eval_on_selector(
+            "[role=alert]", "one => one.getBoundingClientRect().bottom"
+        )
+        assert end <= await page.page.eval_on_selector(
+            "#composer", "one => one.getBoundingClientRect().top"
+        )
 
 
 async def test_a_daemon_without_a_verifier_says_so(browser: Browser) -> None:

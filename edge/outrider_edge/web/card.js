@@ -28,6 +28,7 @@ export class Card {
   #show(parts, place) {
     this.root.replaceChildren(...parts);
     this.root.hidden = false;
+    this.root.classList.toggle("high", place.bottom > window.innerHeight / 2); // on a narrow page
     const { width, height } = this.root.getBoundingClientRect();
     const left = Math.min(Math.max(place.left, GAP), window.innerWidth - width - GAP);
     const below = place.bottom + GAP;
@@ -106,7 +107,7 @@ function others(token, answer) {
     nodes.length > MOST_OTHERS ? `${nodes.length - MOST_OTHERS} more` : "",
     beside ? `${counted(beside, "guess").replace("guesss", "guesses")} hung from wrong ones` : "",
   ].filter(Boolean);
-  const told = token.logprobs ? ": worth as guessed, and the target’s probability" : "";
+  const told = token.logprobs && lines.length ? ": worth as guessed, and the target’s probability" : "";
   const parts = [element("h3", { text: `Also drafted for this place${told}` })];
   if (lines.length) parts.push(element("table", {}, element("tbody", {}, ...lines)));
   if (more.length) parts.push(element("p", { class: "small", text: more.join("; ") }));

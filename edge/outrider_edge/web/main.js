@@ -10,7 +10,7 @@ import { Instruments } from "./instruments.js";
 import { counted, duration } from "./words.js";
 
 const STATUS_MS = 2000;
-const NEAR_BOTTOM_PX = 80;
+const NEAR_END_PX = 80;
 const TOP_LOGPROBS = 5;
 
 class Page {
@@ -47,12 +47,8 @@ class Page {
     view.begin(answer);
     this.select(view);
     this.conversation.scrollTop = this.conversation.scrollHeight;
-    await this.#write(answer, () => {
-      view.grow();
-      this.#stayAtTheEnd();
-    });
-    view.finish();
-    this.#stayAtTheEnd();
+    await this.#write(answer, () => this.#atTheEnd(() => view.grow()));
+    this.#atTheEnd(() => view.finish());
     if (this.instruments.answer === answer) this.instruments.refresh();
     announce(answer.problem ?? `The answer has ended: ${counted(answer.tokens.length, "token")} in ${duration(answer.lastTokenS ?? 0)}`);
   }
@@ -64,12 +60,11 @@ class Page {
     const theirs = new Answer({ ...ours.request, seed: ours.seed ?? undefined, policy: otherPolicy(ours) });
     ours.measured = theirs;
     this.select(view);
-    const show = () => view.answer === ours && view.finish();
+    const show = () => view.answer === ours && this.#atTheEnd(() => view.finish());
     show();
     await this.#write(theirs, show);
     show();
     this.instruments.refresh();
-    this.#stayAtTheEnd();
   }
 
   /** Fill an answer from the daemon; whatever ends it, what was written stays. */
@@ -130,9 +125,12 @@ class Page {
     if (this.instruments.answer !== view.answer) this.instruments.show(view.answer);
   }
 
-  #stayAtTheEnd() {
+  /** Show something more; who reads the end of the conversation stays there. */
+  #atTheEnd(show) {
     const { scrollTop, scrollHeight, clientHeight } = this.conversation;
-    if (scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM_PX * 2) this.conversation.scrollTop = scrollHeight;
+    const isThere = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    show();
+    if (isThere) this.conversation.scrollTop = this.conversation.scrollHeight;
   }
 
   #turnOf(element) {

@@ -231,7 +231,10 @@ export class Timeline {
     const seen = answer.passes.map((pass) => ({ pass, ...this.#spanOf(pass) }));
     const shown = seen.filter(({ waitedS, endedS }) => this.#isSeen(waitedS, endedS));
     for (const { waitedS, beganS } of shown) this.#wait(this.#x(waitedS), this.#x(beganS));
-    for (const { pass, beganS, endedS } of shown) this.#pass(pass, this.#x(beganS), this.#x(endedS));
+    shown.forEach(({ pass, beganS, endedS }, i) => {
+      const coveredS = Math.min(endedS, shown[i + 1]?.beganS ?? endedS); // estimates may overlap
+      this.#pass(pass, this.#x(beganS), this.#x(endedS), this.#x(coveredS));
+    });
   }
 
   /** When a pass took place, by estimate. */
@@ -241,14 +244,14 @@ export class Timeline {
     return { endedS, beganS, waitedS: Math.max(beganS - pass.queue_s, 0) };
   }
 
-  #pass(pass, left, right) {
+  #pass(pass, left, right, covered) {
     const width = Math.max(right - left - 1, 1);
     this.#bar(left, this.passesY, width, this.passesHeight, "pass", { pass });
     const rows = pass.num_rows === 1 ? "1 row" : `${pass.num_rows} rows`;
     const lines = this.passesHeight > 30 ? [rows, `${pass.num_accepted} taken`] : [rows];
     lines.forEach((line, i) => {
       const middle = this.passesY + this.passesHeight / 2 + (i - (lines.length - 1) / 2) * 13;
-      this.#fitted(line, left, width, middle, "pass", 10.5);
+      this.#fitted(line, left, Math.min(width, covered - left), middle, "pass", 10.5);
     });
   }
 
