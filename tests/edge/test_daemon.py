@@ -12,8 +12,9 @@ from api_client import CHAT, HI, a_serving, events_of, text_of
 from fake_runtime import ANSWER, FakeRuntime, a_record, a_result_stats
 
 from outrider_common.messages import FinishReason
+from outrider_edge.answer import OnToken
 from outrider_edge.daemon import http_server
-from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.listening import listening_sockets
 from outrider_edge.serving import Serving
 
