@@ -11,7 +11,8 @@ from fake_runtime import ANSWER, FakeRuntime, a_record, a_result_stats
 from http_daemon import listening
 
 from outrider_common.messages import FinishReason
-from outrider_edge.generation import GenerationRequest, GenerationResult, OnToken
+from outrider_edge.answer import OnToken
+from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.serving import Serving
 from outrider_edge.tracing import TraceRecorder
 
