@@ -128,3 +128,10 @@ def test_the_wheel_holds_every_package_typed_and_licensed(wheel: Path) -> None:
     }
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "tools/"))]
+
+
+def test_the_wheel_holds_the_daemons_page(wheel: Path) -> None:
+    held = {name.rpartition("/web/")[2] for name in ZipFile(wheel).namelist() if "/web/" in name}
+    sources = Path(__file__).parents[2] / "edge" / "outrider_edge" / "web"
+    assert held == {path.name for path in sources.iterdir()}
+    assert "index.html" in held
