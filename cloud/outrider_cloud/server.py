@@ -36,7 +36,7 @@ from outrider_cloud.torch_target import CPU_KV_CACHE_MIB, TorchTarget
 from outrider_cloud.verifier_metrics import VerifierCollector
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode
-from outrider_common.config import VerifierSettings
+from outrider_common.config import TelemetrySettings, VerifierSettings
 from outrider_common.errors import (
     ModelFileError,
     PortInUseError,
@@ -44,6 +44,7 @@ from outrider_common.errors import (
     UnsupportedError,
 )
 from outrider_common.messages import Limits
+from outrider_common.spans import NO_SPANS, Spans, spans_of
 from outrider_common.synthetic import SyntheticSpec
 from outrider_models.bundle import tokenizer_fingerprint
 from outrider_models.store import ModelStore
@@ -52,6 +53,8 @@ _logger = logging.getLogger(__name__)
 
 SYNTHETIC_PAGE_TOKENS: Final = 16
 """Tokens of a page of a synthetic target."""
+
+NO_TELEMETRY: Final = TelemetrySettings()
 
 STOP_GRACE_S: Final = 5.0
 """How long running sessions may go on after the server was told to stop."""
@@ -155,7 +158,11 @@ def engine_around(
 
 @contextlib.asynccontextmanager
 async def running_server(
-    engine: Engine, host: str, port: int, probed_port: int | None = None
+    engine: Engine,
+    host: str,
+    port: int,
+    probed_port: int | None = None,
+    spans: Spans = NO_SPANS,
 ) -> AsyncIterator[int]:
     """A gRPC server over an engine that runs already; yields the port that it listens on.
 
@@ -164,12 +171,13 @@ async def running_server(
         host: address to listen on.
         port: 0 for any free one.
         probed_port: where health checks alone are answered, too; None for nowhere else.
+        spans: where sessions are traced.
 
     Raises:
         PortInUseError: the address cannot be listened on.
     """
     server = grpc.aio.server(options=_server_options(engine.info.limits.max_message_bytes))
-    add_VerifierServiceServicer_to_server(VerifierServicer(engine), server)  # type: ignore[no-untyped-call]
+    add_VerifierServiceServicer_to_server(VerifierServicer(engine, spans), server)  # type: ignore[no-untyped-call]
     status = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     bound_port = _bind(server, host, port)
@@ -184,7 +192,11 @@ async def running_server(
             await server.stop(STOP_GRACE_S)
 
 
-async def serve(settings: VerifierSettings, store: ModelStore) -> None:
+async def serve(
+    settings: VerifierSettings,
+    store: ModelStore,
+    telemetry: TelemetrySettings = NO_TELEMETRY,
+) -> None:
     """Run the verifier until SIGTERM or SIGINT; prints one line when it is ready.
 
     Raises:
@@ -201,8 +213,10 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
     engine.start(partial(asyncio.get_running_loop().call_soon_threadsafe, failed.set))
     try:
         async with (
-            _metrics_of(engine, settings),
-            running_server(engine, settings.host, settings.port, settings.health_port) as port,
+            _watched(engine, settings, telemetry) as spans,
+            running_server(
+                engine, settings.host, settings.port, settings.health_port, spans
+            ) as port,
         ):
             click.echo(f"Verifier ready: {settings.model} on {settings.host}:{port}")
             log.event(_logger, "verifier_ready", host=settings.host, port=port)
@@ -215,10 +229,16 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _metrics_of(engine: BatchingEngine, settings: VerifierSettings) -> AsyncIterator[None]:
+async def _watched(
+    engine: BatchingEngine, settings: VerifierSettings, telemetry: TelemetrySettings
+) -> AsyncIterator[Spans]:
+    """Metrics and traces of an engine, as configured."""
     collector = VerifierCollector(engine)
-    with offered_metrics(collector, settings.metrics_host, settings.metrics_port):
-        yield
+    with (
+        offered_metrics(collector, settings.metrics_host, settings.metrics_port),
+        spans_of(telemetry, "outrider-verifier") as spans,
+    ):
+        yield spans
 
 
 def leave_to_stay() -> None:

@@ -15,6 +15,7 @@ from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceServicer
 from outrider_cloud.admission import check_model_name, refuse_unknown_tokens
 from outrider_cloud.engine import Engine, EngineEvent, EngineSession, Sink
+from outrider_cloud.session_spans import SessionSums, session_span
 from outrider_common import log
 from outrider_common.errors import (
     REASON_METADATA_KEY,
@@ -26,6 +27,7 @@ from outrider_common.errors import (
     ungrouped,
 )
 from outrider_common.messages import Opened, OpenSession
+from outrider_common.spans import NO_SPANS, Spans
 from outrider_common.wire import EventEncoder, OpenAssembler, encode_model_info
 from outrider_common.wire_nodes import NodeDecoder
 
@@ -47,8 +49,9 @@ that meets the end of a stream makes gRPC drop what the edge has not read yet.""
 class VerifierServicer(VerifierServiceServicer):
     """`outrider.v1.VerifierService` over an engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, spans: Spans = NO_SPANS) -> None:
         self._engine = engine
+        self._spans = spans
 
     async def GetModelInfo(  # noqa: N802  (the name on the wire)
         self, request: pb.GetModelInfoRequest, context: Context
@@ -69,6 +72,17 @@ class VerifierServicer(VerifierServiceServicer):
 
     async def _serve(self, requests: Requests, context: Context) -> None:
         message = await self._read_open(requests)
+        named = session_span(message, self._engine.info.model)
+        with self._spans.of_session(*named, _headers(context)) as span:
+            sums = SessionSums()
+            try:
+                await self._run(message, requests, context, sums)
+            finally:
+                span.set(sums.attributes())
+
+    async def _run(
+        self, message: OpenSession, requests: Requests, context: Context, sums: SessionSums
+    ) -> None:
         events: asyncio.Queue[EngineEvent] = asyncio.Queue()  # at most max_tokens commits
         session = self._engine.open(message, _sink_into(events))
         log.event(
@@ -81,7 +95,8 @@ class VerifierServicer(VerifierServiceServicer):
         encoder = EventEncoder(len(message.prefix))
         try:
             await context.write(encoder.encode(self._opened(session, message)))
-            await self._converse(requests, context, session, _encoded(events, encoder))
+            responses = _encoded(events, encoder, sums)
+            await self._converse(requests, context, session, responses)
         finally:
             session.cancel()
             log.event(_logger, "session_closed", session=session.session_id)
@@ -143,10 +158,13 @@ class VerifierServicer(VerifierServiceServicer):
         session.end_drafts()
 
 
-async def _encoded(events: asyncio.Queue[EngineEvent], encoder: EventEncoder) -> Responses:
+async def _encoded(
+    events: asyncio.Queue[EngineEvent], encoder: EventEncoder, sums: SessionSums
+) -> Responses:
     """Commits as they come, until one ends the session."""
     while True:
         event = await events.get()
+        sums.add(event)
         if isinstance(event, OutriderError):
             raise event
         yield encoder.encode(event)
@@ -163,6 +181,12 @@ def _sink_into(events: asyncio.Queue[EngineEvent]) -> Sink:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
     return sink
+
+
+def _headers(context: Context) -> dict[str, str]:
+    """What the edge's stream came with, as far as it is text."""
+    metadata = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if isinstance(value, str)}
 
 
 async def _abort(context: Context, error: OutriderError) -> None:

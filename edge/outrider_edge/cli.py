@@ -17,6 +17,7 @@ from outrider_common.config import (
     ModelSettings,
     SamplingSettings,
     Settings,
+    TelemetrySettings,
 )
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import InvalidPromptError
@@ -103,7 +104,7 @@ def run(
 
 
 @edge.command()
-@settings_options(DaemonSettings, EdgeSettings, SamplingSettings, ModelSettings)
+@settings_options(DaemonSettings, EdgeSettings, SamplingSettings, ModelSettings, TelemetrySettings)
 def serve(loaded: LoadedSettings) -> None:
     """Serve an OpenAI-compatible API on this machine until interrupted."""
     from outrider_edge.daemon import serve as run_daemon  # the model runtime takes a while

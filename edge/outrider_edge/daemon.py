@@ -9,15 +9,16 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 import click
 import uvicorn
 
 from outrider_common import log
-from outrider_common.config import Settings
+from outrider_common.config import Settings, TelemetrySettings
 from outrider_common.errors import UnavailableError, ungrouped
+from outrider_common.spans import Spans, spans_of
 from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.http_app import build_app
 from outrider_edge.listening import address_of, listening_sockets
@@ -105,7 +106,10 @@ async def _keep_runtime(
     pause_s = FIRST_RETRY_S
     while serving.runtime is None:
         try:
-            async with edge_runtime(settings.edge, bundle, calibrations) as runtime:
+            async with (
+                _spans_of(settings.telemetry) as spans,
+                edge_runtime(settings.edge, bundle, calibrations, spans) as runtime,
+            ):
                 serving.runtime = runtime
                 click.echo(f"Edge ready: {runtime.info.model}, drafted by {bundle.path.name}")
                 log.event(_logger, "daemon_ready", model=runtime.info.model)
@@ -115,6 +119,12 @@ async def _keep_runtime(
             log.event(_logger, "verifier_awaited", level=logging.WARNING, reason=str(error))
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LAST_RETRY_S)
+
+
+@contextlib.asynccontextmanager
+async def _spans_of(settings: TelemetrySettings) -> AsyncIterator[Spans]:
+    with spans_of(settings, "outrider-edge") as spans:
+        yield spans
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from outrider_common.errors import (
     error_from_wire,
 )
 from outrider_common.messages import Commit, ModelInfo, OpenSession, ServerEvent
+from outrider_common.spans import trace_headers
 from outrider_common.tree import DraftNode
 from outrider_common.wire import EventDecoder, decode_model_info, encode_cancel, encode_open
 from outrider_common.wire_nodes import NodeEncoder
@@ -80,7 +81,7 @@ class GrpcLink:
     async def open(self, message: OpenSession, max_message_bytes: int) -> "GrpcSession":
         """Begin a session; see `VerifierLink.open`."""
         decoder = EventDecoder(len(message.prefix))
-        call = self._stub.Session(metadata=affinity_metadata(message))
+        call = self._stub.Session(metadata=(*affinity_metadata(message), *trace_headers()))
         session = GrpcSession(call, self._address, decoder)
         for request in encode_open(message, max_message_bytes):
             await session.send(request)

@@ -12,6 +12,7 @@ from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.errors import MismatchError
 from outrider_common.generation_trace import GenerationTrace
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
+from outrider_common.spans import NO_SPANS, Spans
 from outrider_edge.batched_drafting import BatchedModel
 from outrider_edge.block_proposer import BlockFactory
 from outrider_edge.calibration import Calibration
@@ -26,6 +27,7 @@ from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
 from outrider_edge.proposer import DraftingTask, ProposerFactory
 from outrider_edge.recycling import RecyclingFactory
+from outrider_edge.request_spans import generation_span, result_attributes
 from outrider_edge.retrieval import RetrievalFactory
 from outrider_edge.simple_proposers import GarbageFactory, NoneFactory
 from outrider_edge.tokenizer import EdgeTokenizer
@@ -48,6 +50,7 @@ class EdgeRuntime:
         calibration: what guesses are worth; every generation adds to it.
         estimators: the pace of link, verifier and drafter; every generation adds to it.
         policy: how sessions draft.
+        spans: where requests are traced.
     """
 
     tokenizer: EdgeTokenizer
@@ -60,6 +63,7 @@ class EdgeRuntime:
     calibration: Calibration
     estimators: Estimators
     policy: DraftingPolicy = AUTO
+    spans: Spans = NO_SPANS
 
     async def generate(
         self,
@@ -95,7 +99,10 @@ class EdgeRuntime:
             policy=self.policy,
             recorder=recorder,
         )
-        return await generation.run()
+        with self.spans.of_request(*generation_span(request, self.info.model)) as span:
+            result = await generation.run()
+            span.set(result_attributes(result))
+        return result
 
     def trace(
         self, recorder: TraceRecorder, result: GenerationResult, drafter: str
@@ -118,7 +125,10 @@ class EdgeRuntime:
 
 @contextlib.asynccontextmanager
 async def edge_runtime(
-    settings: EdgeSettings, bundle: Bundle, calibrations: CalibrationStore | None = None
+    settings: EdgeSettings,
+    bundle: Bundle,
+    calibrations: CalibrationStore | None = None,
+    spans: Spans = NO_SPANS,
 ) -> AsyncIterator[EdgeRuntime]:
     """Load the drafter, reach the verifier, and check that the two fit.
 
@@ -126,6 +136,7 @@ async def edge_runtime(
         settings: of the edge.
         bundle: the drafter.
         calibrations: where to keep what is learnt of this target and this drafter; None forgets it.
+        spans: where requests are traced.
 
     Raises:
         UnavailableError: no verifier answers.
@@ -156,6 +167,7 @@ async def edge_runtime(
                 calibration=calibration,
                 estimators=Estimators(),
                 policy=policy,
+                spans=spans,
             )
 
 
