@@ -21,9 +21,7 @@ def test_a_request_is_named_by_its_model_and_counted() -> None:
 
 
 def test_an_answer_is_counted_and_its_text_is_not_told() -> None:
-    result = GenerationResult(
-        "§" * 4, FinishReason.STOP, tuple(RECORDS), a_result_stats(RECORDS)
-    )
+    result = GenerationResult("§" * 4, FinishReason.STOP, tuple(RECORDS), a_result_stats(RECORDS))
     attributes = result_attributes(result)
     assert attributes[spans.OUTPUT_TOKENS] == 4
     assert attributes[spans.FINISH_REASONS] == ("stop",)
