@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from outrider_common.cli_options import config_option, load, settings_options
-from outrider_common.config import ModelSettings, VerifierSettings
+from outrider_common.config import ModelSettings, TelemetrySettings, VerifierSettings
 from outrider_common.config_loading import LoadedSettings
 from outrider_models.store import ModelStore, default_root
 
@@ -18,14 +18,14 @@ def verifier() -> None:
 
 
 @verifier.command()
-@settings_options(VerifierSettings, ModelSettings)
+@settings_options(VerifierSettings, ModelSettings, TelemetrySettings)
 def serve(loaded: LoadedSettings) -> None:
     """Serve a target model until interrupted."""
     from outrider_cloud.server import serve as run  # torch takes seconds to import
 
     settings = loaded.settings
     store = ModelStore(settings.models.cache_dir or default_root())
-    asyncio.run(run(settings.verifier, store))
+    asyncio.run(run(settings.verifier, store, settings.telemetry))
 
 
 @verifier.group()

@@ -39,7 +39,7 @@ from outrider_cloud.torch_target import CPU_KV_CACHE_MIB, TorchTarget
 from outrider_cloud.verifier_metrics import VerifierCollector
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode
-from outrider_common.config import VerifierSettings
+from outrider_common.config import TelemetrySettings, VerifierSettings
 from outrider_common.errors import (
     ModelFileError,
     PortInUseError,
@@ -47,6 +47,7 @@ from outrider_common.errors import (
     UnsupportedError,
 )
 from outrider_common.messages import Limits
+from outrider_common.spans import NO_SPANS, Spans, spans_of
 from outrider_common.synthetic import SyntheticSpec
 from outrider_models.bundle import tokenizer_fingerprint
 from outrider_models.store import ModelStore
@@ -62,6 +63,8 @@ there; without an answer for as long again, its connection is closed, and its se
 
 STOP_GRACE_S: Final = 1.0
 """How long calls that are left when all sessions were told may take to end."""
+
+NO_TELEMETRY: Final = TelemetrySettings()
 
 
 def build_engine(settings: VerifierSettings, store: ModelStore) -> BatchingEngine:
@@ -168,6 +171,7 @@ async def running_server(
     security: ServerSecurity = NO_SECURITY,
     *,
     drain: Drain | None = None,
+    spans: Spans = NO_SPANS,
 ) -> AsyncIterator[int]:
     """A gRPC server over an engine that runs already; yields the port that it listens on.
 
@@ -177,6 +181,7 @@ async def running_server(
         port: 0 for any free one.
         security: who is let in, and how.
         drain: how its sessions end; at once if None.
+        spans: where sessions are traced.
 
     Raises:
         PortInUseError: the address cannot be listened on.
@@ -184,7 +189,7 @@ async def running_server(
     options = (*_server_options(engine.info.limits.max_message_bytes), *security.options)
     server = grpc.aio.server(interceptors=security.gates, options=options)
     drain = drain or Drain()
-    add_to_server(VerifierServicer(engine, drain, security.usage), server)
+    add_to_server(VerifierServicer(engine, drain, security.usage, spans), server)
     status = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     bound_port = _bind(server, host, port, security.credentials)
@@ -200,7 +205,11 @@ async def running_server(
             await server.stop(STOP_GRACE_S)
 
 
-async def serve(settings: VerifierSettings, store: ModelStore) -> None:
+async def serve(
+    settings: VerifierSettings,
+    store: ModelStore,
+    telemetry: TelemetrySettings = NO_TELEMETRY,
+) -> None:
     """Run the verifier until SIGTERM or SIGINT; prints one line when it is ready.
 
     Raises:
@@ -220,8 +229,8 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
     try:
         host, guards = settings.host, security(engine)
         async with (
-            _metrics_of(engine, settings),
-            running_server(engine, host, settings.port, guards, drain=drain) as port,
+            _watched(engine, settings, telemetry) as spans,
+            running_server(engine, host, settings.port, guards, drain=drain, spans=spans) as port,
         ):
             click.echo(f"Verifier ready: {settings.model} on {settings.host}:{port}")
             log.event(_logger, "verifier_ready", host=settings.host, port=port)
@@ -235,10 +244,16 @@ async def serve(settings: VerifierSettings, store: ModelStore) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _metrics_of(engine: BatchingEngine, settings: VerifierSettings) -> AsyncIterator[None]:
+async def _watched(
+    engine: BatchingEngine, settings: VerifierSettings, telemetry: TelemetrySettings
+) -> AsyncIterator[Spans]:
+    """Metrics and traces of an engine, as configured."""
     collector = VerifierCollector(engine)
-    with offered_metrics(collector, settings.metrics_host, settings.metrics_port):
-        yield
+    with (
+        offered_metrics(collector, settings.metrics_host, settings.metrics_port),
+        spans_of(telemetry, "outrider-verifier") as spans,
+    ):
+        yield spans
 
 
 def leave_to_stay() -> None:

@@ -5,8 +5,9 @@ errors into statuses. Decides nothing about tokens.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -20,6 +21,7 @@ from outrider_cloud.handlers import Unreadable, all_readable, readable
 from outrider_cloud.padded_responses import on_ticks
 from outrider_cloud.refusal import Context, abort
 from outrider_cloud.session_mail import SessionMail
+from outrider_cloud.session_spans import SessionSums, session_span
 from outrider_cloud.tenant_usage import TenantUsage
 from outrider_common import log
 from outrider_common.errors import (
@@ -29,6 +31,7 @@ from outrider_common.errors import (
     ungrouped,
 )
 from outrider_common.messages import ModelInfo, Opened, OpenSession
+from outrider_common.spans import NO_SPANS, Spans
 from outrider_common.wire import EventEncoder, OpenAssembler, encode_model_info
 from outrider_common.wire_nodes import NodeDecoder
 
@@ -53,14 +56,20 @@ class VerifierServicer:
         engine: verifies.
         drain: knows when the verifier is about to end.
         usage: of tenants; sessions hold tokens there.
+        spans: where sessions are traced.
     """
 
     def __init__(
-        self, engine: Engine, drain: Drain | None = None, usage: TenantUsage | None = None
+        self,
+        engine: Engine,
+        drain: Drain | None = None,
+        usage: TenantUsage | None = None,
+        spans: Spans = NO_SPANS,
     ) -> None:
         self._engine = engine
         self._drain = drain or Drain()
         self._usage = usage or TenantUsage()
+        self._spans = spans
 
     async def GetModelInfo(  # noqa: N802  (the name on the wire)
         self, request: pb.GetModelInfoRequest | Unreadable, context: Context
@@ -88,11 +97,28 @@ class VerifierServicer:
         with (
             audited(caller, context.peer(), info.model, message) as audit,
             self._usage.held(caller, _most_tokens(message, info)),
+            self._traced(message, context) as sums,
         ):
-            await self._answer(message, requests, context, audit)
+            await self._answer(message, requests, context, audit, sums)
+
+    @contextlib.contextmanager
+    def _traced(self, message: OpenSession, context: Context) -> Iterator[SessionSums]:
+        """A span of the session; it gets what the session adds up to."""
+        sums = SessionSums()
+        named = session_span(message, self._engine.info.model)
+        with self._spans.of_session(*named, _headers(context)) as span:
+            try:
+                yield sums
+            finally:
+                span.set(sums.attributes())
 
     async def _answer(
-        self, message: OpenSession, requests: Requests, context: Context, audit: SessionAudit
+        self,
+        message: OpenSession,
+        requests: Requests,
+        context: Context,
+        audit: SessionAudit,
+        sums: SessionSums,
     ) -> None:
         mail = SessionMail()
         sink = audit.counting(_sink_into(mail))
@@ -109,7 +135,7 @@ class VerifierServicer:
         try:
             with self._drain.session(mail):
                 await context.write(encoder.encode(self._opened(session, message)))
-                responses = on_ticks(_encoded(mail, encoder), message.pad_ms)
+                responses = on_ticks(_encoded(mail, encoder, sums), message.pad_ms)
                 await self._converse(requests, context, session, mail, responses)
         finally:
             session.cancel()
@@ -195,8 +221,9 @@ class VerifierServicer:
         session.end_drafts()
 
 
-async def _encoded(mail: SessionMail, encoder: EventEncoder) -> Responses:
+async def _encoded(mail: SessionMail, encoder: EventEncoder, sums: SessionSums) -> Responses:
     async for event in mail.events():
+        sums.add(event)
         yield encoder.encode(event)
 
 
@@ -214,3 +241,9 @@ def _sink_into(mail: SessionMail) -> Sink:
 def _most_tokens(message: OpenSession, info: ModelInfo) -> int:
     """How many tokens a session may come to hold."""
     return min(message.num_prompt_tokens + message.max_tokens, info.max_positions)
+
+
+def _headers(context: Context) -> dict[str, str]:
+    """What the edge's stream came with, as far as it is text."""
+    metadata = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if isinstance(value, str)}

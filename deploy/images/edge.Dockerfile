@@ -20,7 +20,7 @@ COPY edge edge
 COPY cloud cloud
 RUN python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --wheel-dir /wheels .
 RUN python -m venv /opt/outrider \
-    && /opt/outrider/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt "$(echo /wheels/outrider-*.whl)[edge,mqtt]" \
+    && /opt/outrider/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt "$(echo /wheels/outrider-*.whl)[edge,mqtt,otel]" \
     && /opt/outrider/bin/python -m pip uninstall --yes --quiet pip
 
 FROM build AS sbom

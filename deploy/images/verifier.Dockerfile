@@ -3,7 +3,7 @@
 #   docker buildx build -f deploy/images/verifier.Dockerfile --target cuda \
 #     --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:DIGEST --sbom=true --provenance=true .
 # PYTHON_IMAGE has to be named by its digest: a tag is another image tomorrow.
-# EXTRAS=cloud,export adds what `outrider models pull` needs, for the overlay cpu-demo.
+# EXTRAS=cloud,otel,export adds what `outrider models pull` needs, for the overlay cpu-demo.
 ARG PYTHON_IMAGE
 
 FROM ${PYTHON_IMAGE} AS pinned
@@ -23,14 +23,14 @@ RUN python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --w
 
 # PyTorch built for CPUs alone has an index of its own; the usual one brings the CUDA libraries.
 FROM wheel AS build-cpu
-ARG EXTRAS=cloud
+ARG EXTRAS=cloud,otel
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN python -m venv /opt/outrider \
     && /opt/outrider/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt --index-url "${TORCH_INDEX}" --no-deps torch \
     && /opt/outrider/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt "$(echo /wheels/outrider-*.whl)[${EXTRAS}]"
 
 FROM wheel AS build-cuda
-ARG EXTRAS=cloud
+ARG EXTRAS=cloud,otel
 RUN python -m venv /opt/outrider \
     && /opt/outrider/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt "$(echo /wheels/outrider-*.whl)[${EXTRAS}]"
 

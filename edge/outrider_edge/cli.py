@@ -19,6 +19,7 @@ from outrider_common.config import (
     ModelSettings,
     SamplingSettings,
     Settings,
+    TelemetrySettings,
 )
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import InvalidPromptError
@@ -106,7 +107,9 @@ def run(
 
 
 @edge.command()
-@settings_options(DaemonSettings, EdgeSettings, SamplingSettings, ModelSettings, FleetSettings)
+@settings_options(
+    DaemonSettings, EdgeSettings, SamplingSettings, ModelSettings, FleetSettings, TelemetrySettings
+)
 def serve(loaded: LoadedSettings) -> None:
     """Serve an OpenAI-compatible API on this machine until interrupted."""
     from outrider_edge.daemon import serve as run_daemon  # the model runtime takes a while

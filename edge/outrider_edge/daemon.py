@@ -21,6 +21,7 @@ from outrider_common import log
 from outrider_common.config import EdgeSettings, Settings
 from outrider_common.errors import ungrouped
 from outrider_common.service_manager import ServiceManager
+from outrider_common.spans import Spans, spans_of
 from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.fleet.memory import overlay_at_start
 from outrider_edge.http_app import build_app
@@ -64,9 +65,13 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
     identity = Identity(in_force.edge, bundle.path.name)
     serving = Serving(in_force.daemon, in_force.sampling, identity)
     manager = ServiceManager.of(os.environ)
-    keeper = RuntimeKeeper(serving, in_force.edge, _opener(store), partial(_say_ready, manager))
-    live = LiveSettings(settings, overlay, serving, keeper)
-    with listening_sockets(in_force.daemon) as sockets:
+    with (
+        spans_of(in_force.telemetry, "outrider-edge") as spans,
+        listening_sockets(in_force.daemon) as sockets,
+    ):
+        opener = _opener(store, spans)
+        keeper = RuntimeKeeper(serving, in_force.edge, opener, partial(_say_ready, manager))
+        live = LiveSettings(settings, overlay, serving, keeper)
         server = http_server(serving)
         served = asyncio.Event()
         with ungrouped(), _stopping(serving, server, manager):
@@ -86,14 +91,14 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
         log.event(_logger, "daemon_stopped")
 
 
-def _opener(store: ModelStore) -> OpenRuntime:
+def _opener(store: ModelStore, spans: Spans) -> OpenRuntime:
     """Opens runtimes with the bundles of a store."""
     calibrations = CalibrationStore(store.root / "calibrations")
 
     @contextlib.asynccontextmanager
     async def open_runtime(settings: EdgeSettings) -> AsyncIterator[NamedRuntime]:
         bundle = Bundle.load(store.resolve_bundle(settings.bundle))
-        async with edge_runtime(settings, bundle, calibrations) as runtime:
+        async with edge_runtime(settings, bundle, calibrations, spans) as runtime:
             yield NamedRuntime(runtime, bundle.path.name)
 
     return open_runtime

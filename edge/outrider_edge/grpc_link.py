@@ -22,6 +22,7 @@ from outrider_common.errors import (
     error_from_wire,
 )
 from outrider_common.messages import Commit, Failure, ModelInfo, OpenSession, ServerEvent
+from outrider_common.spans import trace_headers
 from outrider_common.tree import DraftNode
 from outrider_common.wire import (
     EventDecoder,
@@ -121,7 +122,8 @@ class GrpcLink:
         """Begin a session; see `VerifierLink.open`."""
         decoder = EventDecoder(len(message.prefix))
         number = self._channel.number
-        call = self._channel.call("Session", metadata=affinity_metadata(message))
+        headers = (*affinity_metadata(message), *trace_headers())
+        call = self._channel.call("Session", metadata=headers)
         session = GrpcSession(
             call,
             self._address,

@@ -14,6 +14,7 @@ from typing import Any
 from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.generation_trace import GenerationTrace
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
+from outrider_common.spans import NO_SPANS, Spans
 from outrider_edge.answer import OnToken
 from outrider_edge.batched_drafting import BatchedModel
 from outrider_edge.block_proposer import BlockFactory
@@ -30,6 +31,7 @@ from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
 from outrider_edge.proposer import DraftingTask, ProposerFactory
 from outrider_edge.recycling import RecyclingFactory
+from outrider_edge.request_spans import generation_span, result_attributes
 from outrider_edge.resuming import Patience
 from outrider_edge.retrieval import RetrievalFactory
 from outrider_edge.simple_proposers import GarbageFactory, NoneFactory
@@ -59,6 +61,7 @@ class EdgeRuntime:
         patience: for how long an answer tries to go on after a break.
         pool: the verifiers; None: there is only the one behind the link.
         calibration_of: what guesses are worth with another model; None: there is no other.
+        spans: where requests are traced.
     """
 
     tokenizer: EdgeTokenizer
@@ -75,6 +78,7 @@ class EdgeRuntime:
     patience: Patience = field(default_factory=Patience)
     pool: VerifierPool | None = None
     calibration_of: Callable[[str], Calibration] | None = None
+    spans: Spans = NO_SPANS
 
     @property
     def infos(self) -> Mapping[str, ModelInfo]:
@@ -135,7 +139,10 @@ class EdgeRuntime:
             recorder=recorder,
             patience=self.patience,
         )
-        return await generation.run()
+        with self.spans.of_request(*generation_span(request, self.info.model)) as span:
+            result = await generation.run()
+            span.set(result_attributes(result))
+        return result
 
     def _task(self, request: GenerationRequest) -> DraftingTask:
         """What a proposer is told; refuses what the verifier would refuse, but sooner."""
@@ -166,7 +173,10 @@ class EdgeRuntime:
 
 @contextlib.asynccontextmanager
 async def edge_runtime(
-    settings: EdgeSettings, bundle: Bundle, calibrations: CalibrationStore | None = None
+    settings: EdgeSettings,
+    bundle: Bundle,
+    calibrations: CalibrationStore | None = None,
+    spans: Spans = NO_SPANS,
 ) -> AsyncIterator[EdgeRuntime]:
     """Load the drafter, reach the verifier, and check that the two fit.
 
@@ -174,6 +184,7 @@ async def edge_runtime(
         settings: of the edge.
         bundle: the drafter.
         calibrations: where to keep what is learnt of this target and this drafter; None forgets it.
+        spans: where requests are traced.
 
     Raises:
         UnavailableError: no verifier answers.
@@ -209,6 +220,7 @@ async def edge_runtime(
                     patience=_patience(settings),
                     pool=pool,
                     calibration_of=learnt.of,
+                    spans=spans,
                 )
 
 
