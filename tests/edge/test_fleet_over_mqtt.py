@@ -12,10 +12,10 @@ from fleet_device import TOPICS, Factory, a_device, an_operator, until
 
 from outrider.v1 import fleet_pb2 as pb
 from outrider_common.errors import CapacityError, OutriderError, UnavailableError
+from outrider_edge.backoff import Backoff
 from outrider_edge.doctor.examination import in_thread
 from outrider_edge.fleet import operations
 from outrider_edge.fleet.access_check import check_access
-from outrider_edge.fleet.backoff import Backoff
 from outrider_edge.fleet.broker import BrokerRefusalError
 from outrider_edge.fleet.exchange import ReplyTo
 from outrider_edge.fleet.operator_link import operator_link
@@ -163,8 +163,8 @@ async def test_wrong_credentials_are_said_once_and_the_daemon_works(
 ) -> None:
     attempts: list[float] = []
 
-    def hasty(_first_s: float, _last_s: float, _chance: object) -> Backoff:
-        return Backoff(0.01, 0.01, lambda: attempts.append(0.0) or 0.0)  # type: ignore[func-returns-value]
+    def hasty(_first_s: float, _longest_s: float) -> Backoff:
+        return Backoff(0.01, 0.01, lambda *_bounds: attempts.append(0.0) or 0.01)  # type: ignore[func-returns-value]
 
     monkeypatch.setattr("outrider_edge.fleet.device_link.Backoff", hasty)
     settings = broker.settings("kiosk-2", "wrong")

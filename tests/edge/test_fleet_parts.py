@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from outrider.v1 import fleet_pb2 as pb
 from outrider_common.config import EdgeSettings, FleetSettings, Settings
-from outrider_edge.fleet.backoff import Backoff
 from outrider_edge.fleet.devices import Device, UnknownDeviceError, chosen, devices_of
 from outrider_edge.fleet.exchange import MOST_WAITING, Incoming, Outbox, Outgoing
 from outrider_edge.fleet.memory import AppliedSettings, FleetMemory, overlay_at_start
@@ -41,18 +40,6 @@ def test_a_topic_says_whose_it_is() -> None:
 def test_no_topic_is_misread(topic: str) -> None:
     assert TOPICS.reported(topic) is None
     assert not TOPICS.may_reply(topic)
-
-
-@given(st.floats(0, 1, exclude_max=True), st.integers(1, 20))
-def test_pauses_double_up_to_a_limit_and_are_never_cut_below_half(
-    chance: float, attempts: int
-) -> None:
-    backoff = Backoff(1.0, 60.0, lambda: chance)
-    for number in range(attempts):
-        full_s = min(60.0, 2.0**number)
-        assert full_s / 2 <= backoff.pause_s() <= full_s
-    backoff.reset()
-    assert backoff.pause_s() <= 1.0
 
 
 def _answer(number: int) -> Outgoing:

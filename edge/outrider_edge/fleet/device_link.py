@@ -6,7 +6,6 @@ Publishes what is in the outbox, and hands what comes to the agent. Decides noth
 import asyncio
 import logging
 import math
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from outrider_common import log
 from outrider_common.config import FleetSettings
 from outrider_common.errors import OutriderError, UnavailableError, ungrouped
+from outrider_edge.backoff import Backoff
 from outrider_edge.fleet.agent import FleetAgent
-from outrider_edge.fleet.backoff import Backoff
 from outrider_edge.fleet.broker import (
     BrokerRefusalError,
     connect_options,
@@ -69,8 +68,8 @@ class DeviceLink:
         self._topics = topics
         self._agent = agent
         self._outbox = outbox
-        self._backoff = Backoff(1.0, 60.0, random.random)
-        self._slow_backoff = Backoff(30.0, 600.0, random.random)
+        self._backoff = Backoff(1.0, 60.0)
+        self._slow_backoff = Backoff(30.0, 600.0)
         self._said = ""
         self._connected_at = math.inf
 
@@ -163,4 +162,4 @@ class DeviceLink:
             self._slow_backoff.reset()
         self._connected_at = math.inf
         refused = isinstance(error, BrokerRefusalError)
-        return (self._slow_backoff if refused else self._backoff).pause_s()
+        return (self._slow_backoff if refused else self._backoff).next_s()
