@@ -3,7 +3,7 @@
 import { speedUp } from "./answer.js";
 import { byId } from "./dom.js";
 import { Timeline, timelineInWords } from "./timeline.js";
-import { milliseconds, ORIGINS, percent } from "./words.js";
+import { milliseconds, ORIGINS, percent, roundTrip } from "./words.js";
 
 const FIRST_LENGTH_S = 0.8;
 const SHORTEST_S = 0.02;
@@ -79,7 +79,7 @@ export class Instruments {
     put("figure-ratio", ratio && `${ratio.toFixed(2)}×`, way);
     put("figure-acceptance", answer && answer.acceptance !== null ? percent(answer.acceptance) : null);
     put("figure-per-pass", answer?.tokensPerPass?.toFixed(2));
-    put("figure-round-trip", answer?.openedS != null ? milliseconds(this.#roundTripS) : null);
+    put("figure-round-trip", answer && roundTrip(this.estimates.round_trip_s ?? answer.openedS));
     put("figure-first", answer?.firstTokenS != null ? milliseconds(answer.firstTokenS) : null);
     for (const origin of Object.keys(ORIGINS)) {
       document.querySelector(`[data-count="${origin}"]`).textContent = String(answer?.count(origin) ?? 0);

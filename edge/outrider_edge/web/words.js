@@ -23,6 +23,12 @@ export function milliseconds(seconds) {
   return `${ms >= 100 ? ms.toFixed(0) : ms.toFixed(1)} ms`;
 }
 
+/** An estimate, so not finer than it is. */
+export function roundTrip(seconds) {
+  if (seconds === null || seconds === undefined) return null;
+  return seconds < 1e-3 ? "below 1 ms" : milliseconds(seconds);
+}
+
 export function duration(seconds) {
   if (seconds === null) return "–";
   return seconds < 1 ? milliseconds(seconds) : `${seconds.toFixed(2)} s`;
