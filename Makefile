@@ -39,7 +39,7 @@ check: setup ## Format, lint, types, import rules, wire, deployment: nothing is 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	MYPYPATH=tests/benchmarks:tests/edge $(BIN)/mypy tests/benchmarks
+	MYPYPATH=tests/benchmarks:tests/edge:tests/integration $(BIN)/mypy tests/benchmarks
 	$(BIN)/mypy tools
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
