@@ -94,7 +94,7 @@ def running_envoy(replicas: Sequence[Replica], directory: Path) -> Iterator[str]
     file = directory / "envoy.yaml"
     file.write_text(yaml.safe_dump(_on_these_ports(port, [one.port for one in replicas])))
     log = (directory / "envoy.log").open("w+")
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).with_name("envoy"),
         "--use-dynamic-base-id",
         "--concurrency",
