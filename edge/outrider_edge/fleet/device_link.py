@@ -80,7 +80,8 @@ class DeviceLink:
         while True:
             try:
                 async with self._connected() as client:
-                    await self._talk(client)
+                    await self._begin(client)
+                    await self._go_on(client)
             except (aiomqtt.MqttError, OutriderError, OSError, ValueError) as error:
                 await asyncio.sleep(self._note(connection_error(error, self._settings)))
 
@@ -112,7 +113,7 @@ class DeviceLink:
                         await self._empty(client)
                 raise
 
-    async def _talk(self, client: "aiomqtt.Client") -> None:
+    async def _begin(self, client: "aiomqtt.Client") -> None:
         if not await subscribe(client, self._topics.all_asks(self._device)):
             raise BrokerRefusalError(
                 f"The broker at {self._settings.broker} does not let {self._settings.username!r} "
@@ -122,10 +123,20 @@ class DeviceLink:
         self._said = ""
         self._connected_at = asyncio.get_running_loop().time()
         self._agent.say_all()
-        with ungrouped():
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._send(client), name="fleet sender")
-                tasks.create_task(self._receive(client), name="fleet receiver")
+
+    async def _go_on(self, client: "aiomqtt.Client") -> None:
+        import aiomqtt
+
+        try:
+            with ungrouped():
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._send(client), name="fleet sender")
+                    tasks.create_task(self._receive(client), name="fleet receiver")
+        except aiomqtt.MqttError as error:
+            raise UnavailableError(
+                f"The broker at {self._settings.broker} has ended the connection; see that it "
+                f"runs, and that no other client is called {self._device!r} (fleet.device_id)."
+            ) from error
 
     async def _send(self, client: "aiomqtt.Client") -> None:
         while True:
@@ -141,16 +152,8 @@ class DeviceLink:
             await self._send_next(client)
 
     async def _receive(self, client: "aiomqtt.Client") -> None:
-        import aiomqtt
-
-        try:
-            async for message in client.messages:
-                self._agent.take(incoming(message))
-        except aiomqtt.MqttError as error:
-            raise UnavailableError(
-                f"The broker at {self._settings.broker} has ended the connection; see that it "
-                f"runs, and that no other client is called {self._device!r} (fleet.device_id)."
-            ) from error
+        async for message in client.messages:
+            self._agent.take(incoming(message))
 
     def _note(self, error: OutriderError) -> float:
         """Log what happened, once as long as it stays the same; how long to wait then."""
