@@ -32,10 +32,10 @@ demo: setup ## Generate text with a verifier and an edge on this machine (PROMPT
 test: setup programs ## Run all tests
 	$(BIN)/python -m pytest
 
-programs: ## Install the broker, the browser and the like that tests run (Debian, as root)
+programs: ## Install the broker, the browser and the like that checks and tests run (Debian, as root)
 	@$(PYTHON) tools/system_programs.py
 
-check: setup ## Format, lint, types, import rules, wire, deployment, pins, SBOM: nothing is changed
+check: setup programs ## Format, lint, types, import rules, wire, deployment, pins, SBOM: nothing is changed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -21,22 +21,12 @@ from deploy_objects import (
 )
 
 from outrider.cli import root
+from outrider_cloud.drain import FAREWELL_S
 from outrider_cloud.handlers import SERVICE_NAME
+from outrider_cloud.transport_security import refuse_unsafe
 from outrider_common.config import Settings
 from outrider_common.config_loading import load_settings
 from outrider_common.errors import ConfigError
-
-AWAITED: Final = frozenset(
-    {
-        "OUTRIDER_VERIFIER_TLS_CERTIFICATE",
-        "OUTRIDER_VERIFIER_TLS_KEY",
-        "OUTRIDER_VERIFIER_TLS_CLIENT_CA",
-    }
-)
-"""Variables of settings that come with TLS."""
-
-DRAIN_S: Final = 25.0
-"""How long a verifier may take to drain."""
 
 EVERYWHERE: Final = "0.0.0.0"
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
@@ -64,6 +54,18 @@ def ports_are_those_of_the_settings(objects: list[Object]) -> Iterator[str]:
                     f"{called(workload)} says that it has the ports {ports_of(workload)}, but by "
                     f"its settings others reach {listening}"
                 )
+
+
+def verifiers_start(objects: list[Object]) -> Iterator[str]:
+    """What others can reach is guarded, or openly is not: else it would not start."""
+    for workload in of_kind(objects, *WORKLOADS):
+        for container in _ours(workload):
+            if container["args"][0] != "verifier":
+                continue
+            try:
+                refuse_unsafe(settings_of(objects, workload, container).verifier)
+            except ConfigError as error:
+                yield f"{called(workload)}: {error}"
 
 
 def commands_exist(objects: list[Object]) -> Iterator[str]:
@@ -121,11 +123,7 @@ def settings_of(objects: list[Object], workload: Object, container: Object) -> S
         ConfigError: they cannot be loaded.
     """
     variables = {one["name"]: one.get("value", "") for one in container.get("env", [])}
-    ours = {
-        name: value
-        for name, value in variables.items()
-        if name.startswith("OUTRIDER_") and name not in AWAITED
-    }
+    ours = {name: value for name, value in variables.items() if name.startswith("OUTRIDER_")}
     path = ours.pop("OUTRIDER_CONFIG", None)
     if path is None:
         return load_settings(environment=ours).settings
@@ -185,13 +183,15 @@ def _listening(container: Object, settings: Settings) -> dict[str, int | None]:
 
 def _drain_s(objects: list[Object], workload: Object, container: Object) -> float:
     """How long a container's process may take to end."""
-    if container["args"][0] != "edge":
-        return DRAIN_S
-    return settings_of(objects, workload, container).daemon.stop_grace_s
+    settings = settings_of(objects, workload, container)
+    if container["args"][0] == "edge":
+        return settings.daemon.stop_grace_s
+    return settings.verifier.drain_grace_s + FAREWELL_S
 
 
 RULES: Final = (
     ports_are_those_of_the_settings,
+    verifiers_start,
     commands_exist,
     probes_ask_for_what_is_served,
     there_is_time_to_drain,

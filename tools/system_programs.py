@@ -1,4 +1,4 @@
-"""Install the programs from outside that tests run: a broker, a browser, a rule checker.
+"""Install the programs from outside that checks and tests run: a broker, a browser, and so on.
 
 Only on Debian and its like, and only as root; others are told what to install.
 """
@@ -12,6 +12,9 @@ PACKAGES = {
     "mosquitto": "mosquitto",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
+    "kubectl": "kubernetes-client",
+    "node": "nodejs",
+    "npm": "npm",
     "promtool": "prometheus",
 }
 """The Debian package of each program."""

@@ -17,9 +17,6 @@ from deploy_objects import (
     values_under,
 )
 from deploy_schemas import install_schemas
-from deploy_settings import AWAITED
-
-from outrider_common.setting import all_settings
 
 FILE = "outrider.toml"
 
@@ -87,6 +84,12 @@ def replace_setting(objects: list[Object], old: str, new: str) -> None:
     data = settings_file(objects)
     assert old in data[FILE]
     data[FILE] = data[FILE].replace(old, new)
+
+
+def drop_variable(objects: list[Object], name: str) -> None:
+    variables = container(objects)["env"]
+    (dropped,) = (one for one in variables if one["name"] == name)
+    variables.remove(dropped)
 
 
 def trigger(objects: list[Object], index: int) -> Object:
@@ -274,6 +277,16 @@ MISTAKES: dict[str, tuple[str, Mutation, str]] = {
         lambda o: container(o)["env"].append({"name": "OUTRIDER_VERIFIER_GPU", "value": "1"}),
         "OUTRIDER_VERIFIER_GPU",
     ),
+    "a verifier that is open without saying so": (
+        "cpu-demo",
+        lambda o: replace_setting(o, "insecure = true\n", ""),
+        "no TLS",
+    ),
+    "a verifier that has lost its certificate": (
+        "gpu",
+        lambda o: drop_variable(o, "OUTRIDER_VERIFIER_TLS_CERTIFICATE"),
+        "no TLS",
+    ),
     "a configuration file that no config map holds": (
         "gpu",
         lambda o: settings_file(o).pop(FILE),
@@ -352,7 +365,3 @@ def test_each_overlay_runs_what_it_is_for() -> None:
         "gpu": ["Deployment verifier"],
         "multi-gpu": ["Deployment verifier"],
     }
-
-
-def test_no_setting_is_awaited_that_is_there() -> None:
-    assert AWAITED.isdisjoint(setting.variable for setting in all_settings())
