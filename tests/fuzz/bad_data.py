@@ -82,6 +82,9 @@ def fill(message: Message, coins: random.Random, density: float = 0.5) -> Messag
 
 def _fill_list(message: Message, field: Any, coins: random.Random, density: float) -> None:
     values = getattr(message, field.name)
+    if field.message_type and field.message_type.GetOptions().map_entry:
+        values[coins.choice(TEXTS)] = _scalar(field.message_type.fields_by_name["value"], coins)
+        return
     for _ in range(coins.choice((0, 1, 2, 5, 40))):
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             fill(values.add(), coins, density)

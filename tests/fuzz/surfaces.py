@@ -8,6 +8,7 @@ from answer_surface import answer_surface
 from bundle_surface import bundle_surface
 from fuzzing import Surface
 from http_surface import http_surface
+from mqtt_surface import mqtt_surface
 from settings_surface import settings_surface
 from verifier_surface import verifier_surface
 
@@ -17,5 +18,6 @@ SURFACES: Final[Mapping[str, Callable[[], AbstractAsyncContextManager[Surface]]]
     "http": http_surface,
     "bundle": bundle_surface,
     "settings": settings_surface,
+    "mqtt": mqtt_surface,
 }
-"""What an edge sends, what a verifier answers, what programs on the device ask, and files."""
+"""What edges send, verifiers answer, programs on the device and operators ask, and files."""
