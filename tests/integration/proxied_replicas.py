@@ -19,7 +19,7 @@ from outrider_common.errors import UnavailableError
 from outrider_common.messages import Commit, OpenSession
 from outrider_common.sampling import SamplingParams
 from outrider_common.synthetic import SyntheticSpec, next_token
-from outrider_edge.grpc_link import GrpcLink
+from outrider_edge.link import VerifierLink
 
 SPEC = SyntheticSpec(vocab=200, acceptance=0.8, c0_s=0.005, c1_s=0, positions=2048)
 ENVOY_FILE = Path(__file__).resolve().parents[2] / "deploy" / "envoy" / "envoy.yaml"
@@ -149,7 +149,9 @@ def expected_text(prompt: Sequence[int], num_tokens: int) -> list[int]:
     return text
 
 
-async def generate(link: GrpcLink, prompt: Sequence[int], num_tokens: int) -> tuple[list[int], int]:
+async def generate(
+    link: VerifierLink, prompt: Sequence[int], num_tokens: int
+) -> tuple[list[int], int]:
     """A whole text, and in how many sessions: one that breaks goes on in another."""
     text = list(prompt)
     for number in range(1, NUM_TRIES + 1):
@@ -161,7 +163,9 @@ async def generate(link: GrpcLink, prompt: Sequence[int], num_tokens: int) -> tu
     raise AssertionError("no replica went on")
 
 
-async def _go_on(link: GrpcLink, text: list[int], num_prompt_tokens: int, num_tokens: int) -> None:
+async def _go_on(
+    link: VerifierLink, text: list[int], num_prompt_tokens: int, num_tokens: int
+) -> None:
     message = OpenSession(
         prefix=tuple(text),
         num_prompt_tokens=num_prompt_tokens,

@@ -1,11 +1,10 @@
-"""Three verifier processes behind a real Envoy, and behind gRPC's own balancing at the client."""
+"""Three verifier processes behind a real Envoy, and with an edge that balances by itself."""
 
 import asyncio
-import json
+import itertools
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
-import grpc
 import pytest
 from proxied_replicas import (
     Replica,
@@ -16,9 +15,9 @@ from proxied_replicas import (
     running_replicas,
 )
 
-from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
-from outrider_cloud.handlers import SERVICE_NAME
 from outrider_edge.grpc_link import GrpcLink
+from outrider_edge.link import VerifierLink
+from outrider_edge.verifier_pool import VerifierPool
 
 pytestmark = pytest.mark.slow
 
@@ -26,11 +25,6 @@ PAGE_TOKENS = 16
 NUM_WORKERS = 8
 TEXTS_EACH = 10
 NUM_TOKENS = 30
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": SERVICE_NAME},
-}
-OPTIONS = [("grpc.service_config", json.dumps(SERVICE_CONFIG))]
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +41,30 @@ def envoy(replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @asynccontextmanager
-async def balanced_link(replicas: list[Replica]) -> AsyncIterator[GrpcLink]:
-    """A link to all replicas at once: gRPC takes them in turn, those that are healthy."""
-    target = "ipv4:" + ",".join(replica.address for replica in replicas)
-    async with (
-        GrpcLink(target) as link,
-        grpc.aio.insecure_channel(target, options=OPTIONS) as channel,
-    ):
-        link._stub = VerifierServiceStub(channel)  # type: ignore[no-untyped-call]
-        yield link
+async def balanced_link(replicas: list[Replica]) -> AsyncIterator[VerifierLink]:
+    """A link to all replicas at once: the edge's pool chooses one for each session."""
+
+    async def resolve() -> list[str]:
+        return [replica.address for replica in replicas]
+
+    pool = VerifierPool(resolve, GrpcLink, lambda _info: None)
+    try:
+        infos = await pool.meet()
+        async with pool.kept():
+            yield pool.serving(next(iter(infos)))
+    finally:
+        await pool.close()
 
 
-async def load(link: GrpcLink, texts_each: int = TEXTS_EACH) -> list[int]:
+@asynccontextmanager
+async def links_in_turn(replicas: list[Replica]) -> AsyncIterator[Iterator[GrpcLink]]:
+    """A link to one replica after the other, whatever is asked."""
+    async with AsyncExitStack() as stack:
+        links = [await stack.enter_async_context(GrpcLink(one.address)) for one in replicas]
+        yield itertools.cycle(links)
+
+
+async def load(link: VerifierLink, texts_each: int = TEXTS_EACH) -> list[int]:
     """Texts from several users at once, each checked; in how many sessions each was written."""
 
     async def work(worker: int) -> list[int]:
@@ -101,38 +107,41 @@ async def test_a_client_spreads_sessions_by_itself(replicas: list[Replica]) -> N
     assert min(shares(replicas, before)) >= 20
 
 
-async def hits(link: GrpcLink, replicas: list[Replica], first_system: int) -> float:
+async def hits(links: Iterator[GrpcLink], replicas: list[Replica], first_system: int) -> float:
     """How many prompt tokens were cached, for four system prompts of eight users each."""
     before = sum(replica.figures()["prefix_cache_hits_total"] for replica in replicas)
     for user in range(8):
         for system in range(first_system, first_system + 4):
-            await generate(link, a_prompt(system, user), 4)
+            await generate(next(links), a_prompt(system, user), 4)
     return sum(replica.figures()["prefix_cache_hits_total"] for replica in replicas) - before
 
 
-async def test_sessions_with_the_same_system_prompt_meet_behind_envoy_and_else_do_not(
+async def test_sessions_with_the_same_system_prompt_meet_behind_envoy_and_in_turn_do_not(
     replicas: list[Replica], envoy: str
 ) -> None:
     shared = len(a_prompt(0, 0)) // PAGE_TOKENS * PAGE_TOKENS
     async with GrpcLink(envoy) as link:
-        assert await hits(link, replicas, 1000) == (8 - 1) * 4 * shared
-    async with balanced_link(replicas) as link:
-        assert await hits(link, replicas, 2000) <= (8 - 3) * 4 * shared
+        assert await hits(itertools.repeat(link), replicas, 1000) == (8 - 1) * 4 * shared
+    async with links_in_turn(replicas) as links:
+        assert await hits(links, replicas, 2000) <= (8 - 3) * 4 * shared
 
 
 async def test_a_replica_that_drains_under_load_breaks_no_session(
     replicas: list[Replica], envoy: str
 ) -> None:
     draining, *others = replicas
-    async with GrpcLink(envoy) as link:
-        running = asyncio.create_task(load(link))
+    async with GrpcLink(envoy) as by_envoy, balanced_link(replicas) as by_client:
+        running = asyncio.gather(load(by_envoy), load(by_client))
         await asyncio.sleep(0.5)
         draining.process.terminate()
-        assert set(await running) == {1}
+        through_envoy, balanced = await running
+        assert set(through_envoy) == {1}
+        assert set(balanced) <= {1, 2}  # who was refused asks the next one
         assert await asyncio.to_thread(draining.process.wait, 30) == 0
         before = num_sessions(others)
-        assert set(await load(link, texts_each=3)) == {1}
-    assert sum(shares(others, before)) == 3 * NUM_WORKERS
+        for link in (by_envoy, by_client):
+            assert set(await load(link, texts_each=3)) == {1}
+    assert sum(shares(others, before)) == 2 * 3 * NUM_WORKERS
 
 
 async def test_a_replica_that_is_killed_under_load_costs_no_text(
