@@ -29,7 +29,7 @@ from outrider_edge.listening import address_of, listening_sockets
 from outrider_edge.live_settings import LiveSettings
 from outrider_edge.runtime import edge_runtime
 from outrider_edge.runtime_keeper import NamedRuntime, OpenRuntime, RuntimeKeeper
-from outrider_edge.service import cancelled, keep_alive, reload_on_hangup
+from outrider_edge.service import cancelled, hangups, keep_alive, reload_when_asked
 from outrider_edge.serving import Identity, Serving
 from outrider_models.bundle import Bundle
 from outrider_models.store import ModelStore
@@ -74,12 +74,15 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
         live = LiveSettings(settings, overlay, serving, keeper)
         server = http_server(serving)
         served = asyncio.Event()
-        with ungrouped(), _stopping(serving, server, manager):
+        with ungrouped(), _stopping(serving, server, manager), hangups() as hung_up:
             async with asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(keeper.run(served), name="runtime")
                 beside = [
                     tasks.create_task(keep_alive(manager), name="watchdog"),
-                    tasks.create_task(reload_on_hangup(live, reread, manager), name="reload"),
+                    tasks.create_task(
+                        reload_when_asked(live, reread or (lambda: settings), manager, hung_up),
+                        name="reload",
+                    ),
                     tasks.create_task(_steered(settings, store, serving, live), name="fleet"),
                 ]
                 _say_listening(sockets, manager)

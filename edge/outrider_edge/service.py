@@ -4,9 +4,10 @@ Knows nothing of what the settings are.
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from outrider_common import log
@@ -30,23 +31,30 @@ async def keep_alive(manager: ServiceManager) -> None:
         await asyncio.sleep(manager.watchdog_s / _ALIVE_PER_WATCHDOG)
 
 
-async def reload_on_hangup(
-    live: LiveSettings, reread: Callable[[], Settings] | None, manager: ServiceManager
-) -> None:
-    """Read the settings again at each SIGHUP, until cancelled."""
-    if reread is None:
-        return
+@contextlib.contextmanager
+def hangups() -> Iterator[asyncio.Event]:
+    """An event that SIGHUP sets, which else would end the process."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
     try:
-        while True:
-            await asked.wait()
-            asked.clear()  # a signal that comes from here on is another one
-            manager.reloading()
-            manager.ready(await reloaded(live, reread))
+        yield asked
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def reload_when_asked(
+    live: LiveSettings,
+    reread: Callable[[], Settings],
+    manager: ServiceManager,
+    asked: asyncio.Event,
+) -> None:
+    """Read the settings again each time that the event is set, until cancelled."""
+    while True:
+        await asked.wait()
+        asked.clear()  # a signal that comes from here on is another one
+        manager.reloading()
+        manager.ready(await reloaded(live, reread))
 
 
 async def reloaded(live: LiveSettings, reread: Callable[[], Settings]) -> str:

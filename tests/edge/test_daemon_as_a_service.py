@@ -11,18 +11,18 @@ from notifications import listening_manager
 from outrider_common.config import SamplingSettings, Settings
 from outrider_common.errors import ConfigError
 from outrider_common.service_manager import ServiceManager
-from outrider_edge.service import cancelled, keep_alive, reload_on_hangup, reloaded
+from outrider_edge.service import cancelled, hangups, keep_alive, reload_when_asked, reloaded
 from outrider_models.store import ModelStore
 
 
 async def test_a_hangup_reads_the_settings_again(tmp_path: Path) -> None:
     wanted = Settings(sampling=SamplingSettings(max_tokens=5))
-    with listening_manager(tmp_path / "notify") as listener:
+    with listening_manager(tmp_path / "notify") as listener, hangups() as hung_up:
         manager = ServiceManager(listener.address)
+        os.kill(os.getpid(), signal.SIGHUP)  # before anybody waits for it
         async with a_daemon(Settings(), ModelStore(tmp_path), Factory()) as device:
-            waiting = asyncio.create_task(reload_on_hangup(device.live, lambda: wanted, manager))
-            await asyncio.sleep(0)
-            os.kill(os.getpid(), signal.SIGHUP)
+            reloading = reload_when_asked(device.live, lambda: wanted, manager, hung_up)
+            waiting = asyncio.create_task(reloading)
             assert "RELOADING" in await asyncio.to_thread(listener.next)
             assert await asyncio.to_thread(listener.next) == {
                 "READY": "1",
