@@ -186,6 +186,7 @@ class MissingExtraError(OutriderError):
 
 def error_from_wire(reason: str | None, message: str) -> OutriderError:
     """The error that the other side raised; a plain `OutriderError` for a reason not known here."""
+    message = message or "The other side failed and did not say why; try again."
     pending = [OutriderError]
     while pending:
         kind = pending.pop()

@@ -21,6 +21,7 @@ from outrider_edge.calibration import Calibration
 from outrider_edge.estimators import Estimators
 from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.grpc_link import GrpcLink
+from outrider_edge.resuming import Patience
 from outrider_edge.runtime import EdgeRuntime
 from outrider_edge.simple_proposers import GarbageFactory
 
@@ -59,6 +60,7 @@ def _runtime(link: GrpcLink, executor: ThreadPoolExecutor) -> EdgeRuntime:
         max_depth=8,
         calibration=Calibration(),
         estimators=Estimators(),
+        patience=Patience(open_s=0.05, resume_s=0.05, heartbeat_s=0.05),
     )
 
 

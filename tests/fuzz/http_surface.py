@@ -35,7 +35,7 @@ _NAMES: Final = (
 @contextlib.asynccontextmanager
 async def http_surface() -> AsyncIterator["HttpSurface"]:
     """The daemon's own server on a socket, over a runtime in memory."""
-    serving = a_serving(FakeRuntime(), max_body_bytes=4096, client_timeout_s=0.5)
+    serving = a_serving(FakeRuntime(), port=0, max_body_bytes=4096, client_timeout_s=0.5)
     with listening_sockets(serving.settings) as sockets:
         server = http_server(serving)
         async with asyncio.TaskGroup() as tasks:
