@@ -134,8 +134,8 @@ class Member:
         """A call ended with an error."""
         before = self.availability.state
         self.availability.failed(error, self.clock())
-        if self.availability.state is not before:
-            self._log_avoided()
+        if self.availability.state is not before and before is not State.UNKNOWN:
+            self._log_avoided()  # of one that was never met whoever wants it will tell
 
     def told_to_go(self, deadline_s: float) -> None:
         """It is about to end."""
