@@ -1,27 +1,21 @@
-"""Spans by OpenTelemetry, sent over OTLP. Imported only where traces are configured."""
+"""Spans by OpenTelemetry, sent over OTLP. Its packages are imported where spans are recorded."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
-
-from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import SpanKind, Tracer
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from typing import TYPE_CHECKING
 
 from outrider_common.spans import Span, Value, named_by
 
-_W3C = TraceContextTextMapPropagator()
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span as RecordedSpan
+    from opentelemetry.trace import Tracer
 
 
 class OtelSpan:
     """A span of OpenTelemetry."""
 
-    def __init__(self, span: trace.Span) -> None:
+    def __init__(self, span: "RecordedSpan") -> None:
         self._span = span
 
     def set(self, attributes: Mapping[str, Value]) -> None:
@@ -32,17 +26,22 @@ class OtelSpan:
 class OtelSpans:
     """Spans of one tracer; an exception that ends one is recorded in it."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: "Tracer") -> None:
+        from opentelemetry.trace import SpanKind
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
         self._tracer = tracer
+        self._kinds = SpanKind
+        self._w3c = TraceContextTextMapPropagator()
 
     @contextmanager
     def of_request(self, name: str, attributes: Mapping[str, Value]) -> Iterator[Span]:
         """See `Spans.of_request`."""
         with self._tracer.start_as_current_span(
-            name, kind=SpanKind.CLIENT, attributes=attributes
+            name, kind=self._kinds.CLIENT, attributes=attributes
         ) as span:
             headers: dict[str, str] = {}
-            _W3C.inject(headers)
+            self._w3c.inject(headers)
             with named_by(tuple(headers.items())):
                 yield OtelSpan(span)
 
@@ -51,9 +50,9 @@ class OtelSpans:
         self, name: str, attributes: Mapping[str, Value], headers: Mapping[str, str]
     ) -> Iterator[Span]:
         """See `Spans.of_session`."""
-        parent = _W3C.extract(headers)
+        parent = self._w3c.extract(headers)
         with self._tracer.start_as_current_span(
-            name, context=parent, kind=SpanKind.SERVER, attributes=attributes
+            name, context=parent, kind=self._kinds.SERVER, attributes=attributes
         ) as span:
             yield OtelSpan(span)
 
@@ -61,6 +60,12 @@ class OtelSpans:
 @contextmanager
 def exported_spans(endpoint: str, service: str, sample_rate: float) -> Iterator[OtelSpans]:
     """Spans that are sent in batches, on a thread of their own; the rest of them at the end."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
     resource = Resource.create({"service.name": service, "service.version": version("outrider")})
     sampler = ParentBased(TraceIdRatioBased(sample_rate))
     provider = TracerProvider(resource=resource, sampler=sampler, shutdown_on_exit=False)

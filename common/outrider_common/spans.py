@@ -5,7 +5,7 @@ that does nothing. Attributes bear the names of OpenTelemetry's conventions for 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Final, Protocol
 
@@ -119,12 +119,15 @@ def spans_of(settings: TelemetrySettings, service: str) -> Iterator[Spans]:
     if settings.otlp_endpoint is None:
         yield NO_SPANS
         return
-    try:
-        from outrider_common.otel_spans import exported_spans
-    except ImportError as error:
-        raise MissingExtraError(
-            f"Traces need the module {error.name!r}: run pip install 'outrider[otel]', or unset "
-            "telemetry.otlp_endpoint."
-        ) from error
-    with exported_spans(settings.otlp_endpoint, service, settings.sample_rate) as spans:
+    from outrider_common.otel_spans import exported_spans  # what it needs is not always there
+
+    with ExitStack() as stack:
+        exported = exported_spans(settings.otlp_endpoint, service, settings.sample_rate)
+        try:
+            spans = stack.enter_context(exported)
+        except ImportError as error:
+            raise MissingExtraError(
+                f"Traces need the module {error.name!r}: run pip install 'outrider[otel]', or "
+                "unset telemetry.otlp_endpoint."
+            ) from error
         yield spans

@@ -132,7 +132,7 @@ def test_without_an_address_opentelemetry_is_not_even_imported() -> None:
 def test_traces_without_their_extra_are_refused_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "outrider_common.otel_spans", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     settings = TelemetrySettings(otlp_endpoint="http://127.0.0.1:4318/v1/traces")
     with pytest.raises(MissingExtraError, match=r"outrider\[otel\]"), spans_of(settings, "x"):
         pass
