@@ -590,6 +590,42 @@ class DaemonSettings(Section):
         allow_inf_nan=False,
         description="Seconds that running answers may go on after SIGTERM.",
     )
+    journal: bool = Field(
+        default=True,
+        description=(
+            "Keep answers to requests with an Idempotency-Key on disk, so that a request that "
+            "comes again gets the same answer, after a restart of the daemon, too."
+        ),
+    )
+    journal_max_answers: int = Field(
+        default=256,
+        ge=1,
+        le=65536,
+        description="Answers that are kept; the oldest are forgotten first.",
+    )
+    journal_max_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024,
+        le=1024**4,
+        description="The size of all answers that are kept, in bytes.",
+    )
+    journal_max_age_s: float = Field(
+        default=86400.0,
+        gt=0,
+        le=366 * 86400,
+        allow_inf_nan=False,
+        description="Seconds for which an answer is kept.",
+    )
+    journal_linger_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description=(
+            "Seconds for which an answer to a request with an Idempotency-Key is written on when "
+            "its client has gone; what is missing then is written when the request comes again."
+        ),
+    )
 
 
 class SamplingSettings(Section):

@@ -153,6 +153,7 @@ class ChoiceStream:
         runtime: generates.
         requests: one for each choice.
         handling: how they are made.
+        indices: which choices they are; None: all, from 0.
     """
 
     def __init__(
@@ -160,9 +161,11 @@ class ChoiceStream:
         runtime: ServingRuntime,
         requests: Sequence[GenerationRequest],
         handling: Handling = AS_USUAL,
+        indices: Sequence[int] | None = None,
     ) -> None:
         self._runtime = runtime
         self._requests = requests
+        self._indices = range(len(requests)) if indices is None else indices
         self._handling = handling
         self._events: deque[Event] = deque()
         self._error: Exception | None = None
@@ -172,7 +175,7 @@ class ChoiceStream:
     async def __aenter__(self) -> Self:
         self._tasks = [
             asyncio.create_task(self._run(i, request), name=f"choice-{i}")
-            for i, request in enumerate(self._requests)
+            for i, request in zip(self._indices, self._requests, strict=True)
         ]
         return self
 

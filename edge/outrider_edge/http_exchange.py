@@ -71,6 +71,10 @@ class Exchange:
         """The name of this request."""
         return self._request_id
 
+    def header(self, name: str) -> str | None:
+        """What the request says in a header; None if it has none of that name."""
+        return self._headers.get(name)
+
     @property
     def status(self) -> int | None:
         """What the client was told; None if nothing yet."""

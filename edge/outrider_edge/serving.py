@@ -15,6 +15,7 @@ from outrider_edge.choice_stream import ChoiceStream, ServingRuntime, Slots
 from outrider_edge.daemon_metrics import DaemonMetrics
 from outrider_edge.estimators import Estimates
 from outrider_edge.holds import Holds
+from outrider_edge.journal.desk import AnswerDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Serving:
         waiting_for: why there is no runtime, in a sentence.
         is_stopping: no further requests are taken.
         is_drained: likewise, until somebody says otherwise.
+        answers: finds those to requests that come again; None: they are answered anew.
         holds: which runtimes are in use.
     """
 
@@ -54,6 +56,7 @@ class Serving:
     waiting_for: str = "The daemon is starting; try again."
     is_stopping: bool = False
     is_drained: bool = False
+    answers: AnswerDesk | None = None
     holds: Holds = field(init=False, default_factory=Holds)
     slots: Slots = field(init=False)
     metrics: DaemonMetrics = field(init=False)
