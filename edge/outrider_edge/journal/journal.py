@@ -87,7 +87,8 @@ class Journal:
         await self._in_thread(self._require_folder)
         while True:
             try:
-                await asyncio.wait_for(self._news.wait(), TIDIED_EVERY_S)
+                async with asyncio.timeout(TIDIED_EVERY_S):
+                    await self._news.wait()
             except TimeoutError:
                 await self._in_thread(self._tidy)
             await asyncio.sleep(WRITTEN_EVERY_S)
