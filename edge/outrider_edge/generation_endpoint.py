@@ -4,12 +4,14 @@ Reads a request, runs its generations, and says what they write, whole or piece 
 nothing about parameters (`openai_requests`) and wording (`openai_responses`).
 """
 
+import asyncio
+import contextlib
 import json
 import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -36,6 +38,7 @@ from outrider_edge.json_fields import parse_json
 from outrider_edge.live_trace import Json, TextOf, event_json
 from outrider_edge.logprob_wording import SpokenTokens
 from outrider_edge.making import Making, making
+from outrider_edge.offline import OfflineQueue
 from outrider_edge.openai_errors import error_answer
 from outrider_edge.openai_requests import ApiRequest, FreshSeed
 from outrider_edge.openai_responses import AnswerForm
@@ -44,6 +47,9 @@ from outrider_edge.serving import Serving
 _logger = logging.getLogger(__name__)
 
 DONE: Final = b"data: [DONE]\n\n"
+
+KEEP_ALIVE_S: Final = 2.0
+"""How often the client of a stream that waits for a verifier hears of it."""
 
 CLIENT_GONE: Final = "client_gone"
 BROKEN_OFF: Final = "broken_off"
@@ -141,6 +147,12 @@ class GenerationEndpoint:
     async def _answer(self, exchange: Exchange, body: bytes, began: float) -> None:
         document = parse_json(body)
         request = self.parse(document, self.serving.sampling, _fresh_seed)
+        async with _kept_alive(exchange, self.serving.offline if request.stream else None):
+            await self._answer_to(exchange, request, document, began)
+
+    async def _answer_to(
+        self, exchange: Exchange, request: ApiRequest, document: object, began: float
+    ) -> None:
         key = idempotency_key(exchange.header(KEY_HEADER))
         if key is None or self.serving.answers is None:
             await self._answer_anew(exchange, request, began)
@@ -179,6 +191,24 @@ class GenerationEndpoint:
             seed=seed,
             text_of=text_of,
         )
+
+
+@contextlib.asynccontextmanager
+async def _kept_alive(exchange: Exchange, queue: OfflineQueue | None) -> AsyncIterator[None]:
+    """While requests wait for a verifier, this one's client hears something now and then."""
+
+    async def say_so() -> None:
+        while queue:
+            await asyncio.sleep(KEEP_ALIVE_S)
+            if queue.num_waiting:
+                await exchange.keep_alive()
+
+    saying = asyncio.create_task(say_so(), name="keep-alive")
+    try:
+        yield
+    finally:
+        saying.cancel()
+        await asyncio.gather(saying, return_exceptions=True)
 
 
 def _conversation(
@@ -235,7 +265,8 @@ class Conversation:
         What fails before the first token still gets a status of its own.
         """
         pieces = self._take(await self.events())
-        await exchange.start(200, EVENT_STREAM_HEADERS)
+        if exchange.status is None:
+            await exchange.start(200, EVENT_STREAM_HEADERS)
         openings = filter(None, map(self.form.opening, range(self.num_choices)))
         await exchange.more(b"".join(map(encode_event, openings)) + pieces)
         while not self._is_complete:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from outrider_edge.choice_stream import ChoiceStream, Event, Finished, ServingRuntime, Written
+from outrider_edge.enduring_runtime import EnduringRuntime
 from outrider_edge.generation import GenerationRequest
 from outrider_edge.openai_requests import ApiRequest
 from outrider_edge.serving import Serving
@@ -54,8 +55,9 @@ class Making:
         self, generations: Sequence[GenerationRequest], indices: Sequence[int] | None = None
     ) -> AsyncIterator[ChoiceStream]:
         """Write some choices, all if no indices are given; `Serving.abort_all` ends them."""
-        handling = self.request.handling
-        async with ChoiceStream(self.runtime, generations, handling, indices) as stream:
+        handling, queue = self.request.handling, self.serving.offline
+        generator = EnduringRuntime(self.runtime, queue) if queue else self.runtime
+        async with ChoiceStream(generator, generations, handling, indices) as stream:
             with self.serving.tracked(stream):
                 yield stream
 
@@ -90,7 +92,7 @@ async def making(
         CapacityError: there is no room.
         OutriderError: the request cannot be answered as it is.
     """
-    runtime = serving.require_runtime()
+    runtime = await serving.runtime_for(request.num_answers)
     request.check_model(runtime.infos)
     runtime = runtime.at(request.model)
     request.handling.check_policy(runtime.policies)
