@@ -77,8 +77,10 @@ class OfflineQueue:
     async def _in_line(self, line: asyncio.Lock, attempt: "Attempt[_T]") -> _T:
         try:
             async with asyncio.timeout(self._timeout_s), line:
-                while (found := await attempt()) is None:
+                found = await attempt()
+                while found is None:
                     await asyncio.sleep(self._retry_s)
+                    found = await attempt()
                 return found
         except TimeoutError:
             raise UnavailableError(
