@@ -77,6 +77,7 @@ class Serving:
         )
         self.metrics = DaemonMetrics(self._estimates)
         self.metrics.running.set_function(lambda: self.slots.num_taken)
+        self.metrics.waiting.set_function(lambda: self.offline.num_waiting if self.offline else 0)
 
     def adapt(self, settings: DaemonSettings) -> None:
         """Put other settings in force, as far as they are not those of the sockets."""

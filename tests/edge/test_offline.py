@@ -77,6 +77,7 @@ async def test_a_request_waits_for_the_first_verifier() -> None:
     async with a_client(serving) as client:
         asking = asyncio.create_task(ask(client))
         await until_waiting(serving, 1)
+        assert "vllm:num_requests_waiting 1.0" in serving.metrics.page().decode()
         serving.runtime = FakeRuntime()
         assert content(await asking) == ANSWER
     assert serving.offline is not None
