@@ -16,7 +16,7 @@ from openai import OpenAI
 
 pytestmark = pytest.mark.slow
 
-NUM_TOKENS = 40
+NUM_TOKENS = 64
 PROMPT: Any = [{"role": "user", "content": "Write a long story about a lighthouse keeper."}]
 QUESTIONS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0},
@@ -112,13 +112,15 @@ def test_who_asks_again_after_kill_9_gets_the_whole_answer(
 ) -> None:
     question = QUESTIONS[name]
     reading = pieces(daemon, name, question)
-    cut_off: list[tuple[int, str]] = [next(reading) for _ in range(8)]
+    cut_off: list[tuple[int, str]] = [next(reading) for _ in range(3)]
+    while not num_tokens_kept(tmp_path):
+        time.sleep(0.01)
     daemon.kill()
-    with pytest.raises(Exception, match=r"peer closed|[Cc]onnection|disconnected"):
+    with pytest.raises(Exception, match=r"peer closed|[Cc]onnection|disconnected|incomplete|reset"):
         cut_off += reading
     (file,) = (tmp_path / "journal").glob("*.answer")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert num_tokens_kept(tmp_path) > 0
+    assert b'"kind":"ended"' not in file.read_bytes()
     daemon.begin()
     whole = texts(pieces(daemon, name, question))
     seed = int(whole[-1])
