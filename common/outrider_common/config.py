@@ -19,6 +19,7 @@ CompileChoice: TypeAlias = Literal["auto", "on", "off"]
 PolicyName: TypeAlias = Literal["latency", "throughput"]
 AcceptanceModeName: TypeAlias = Literal["exact", "rejection", "typical", "relaxed"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+OfflinePolicy: TypeAlias = Literal["fail", "queue"]
 LogFormat: TypeAlias = Literal["text", "json", "journal"]
 
 ALLOWED: Final = "x-allowed"
@@ -589,6 +590,65 @@ class DaemonSettings(Section):
         le=3600,
         allow_inf_nan=False,
         description="Seconds that running answers may go on after SIGTERM.",
+    )
+    offline: OfflinePolicy = Field(
+        default="fail",
+        description=(
+            "What becomes of requests while no verifier can be reached. fail: status 503; queue: "
+            "they wait, and are served in order when one is back."
+        ),
+    )
+    offline_max_waiting: int = Field(
+        default=64,
+        ge=1,
+        le=65536,
+        description="Requests that wait for a verifier; further ones get status 429.",
+    )
+    offline_timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        le=86400,
+        allow_inf_nan=False,
+        description=(
+            "Seconds for which a request waits for a verifier, at its beginning or after a break, "
+            "before it gets status 503."
+        ),
+    )
+    journal: bool = Field(
+        default=True,
+        description=(
+            "Keep answers to requests with an Idempotency-Key on disk, so that a request that "
+            "comes again gets the same answer, after a restart of the daemon, too."
+        ),
+    )
+    journal_max_answers: int = Field(
+        default=256,
+        ge=1,
+        le=65536,
+        description="Answers that are kept; the oldest are forgotten first.",
+    )
+    journal_max_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024,
+        le=1024**4,
+        description="The size of all answers that are kept, in bytes.",
+    )
+    journal_max_age_s: float = Field(
+        default=86400.0,
+        gt=0,
+        le=366 * 86400,
+        allow_inf_nan=False,
+        description="Seconds for which an answer is kept.",
+    )
+    journal_linger_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description=(
+            "Seconds for which an answer to a request with an Idempotency-Key is written on when "
+            "its client has gone; what is missing then is written when the request comes again."
+        ),
     )
 
 

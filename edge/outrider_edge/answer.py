@@ -130,6 +130,19 @@ class Answer:
 
     # --- what happens ---------------------------------------------------------------------------
 
+    def take_up(self, written: Sequence[TokenRecord]) -> FinishReason | None:
+        """Begin with what was written and told before; why nothing follows it, if that is so."""
+        if not written:
+            return None
+        self._num_sessions = 1  # there was at least one
+        self._stats.passed(written[-1].pass_index + 1)
+        for record in written:
+            self._stop_matcher.push(self._detokenizer.push(record.token))
+            self._records.append(record)
+            self._stats.token(record)
+        is_stopped = self._stop_matcher.stop is not None
+        return FinishReason.STOP if is_stopped else self._ending.reason(written[-1])
+
     def opened(self) -> None:
         """A session was opened."""
         if self._num_sessions:

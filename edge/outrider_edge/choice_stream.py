@@ -23,7 +23,21 @@ from outrider_edge.tokenizer import EdgeTokenizer
 from outrider_edge.tracing import TraceEvent, TraceRecorder
 
 
-class ServingRuntime(Protocol):
+class Generator(Protocol):
+    """What answers a request."""
+
+    async def generate(
+        self,
+        request: GenerationRequest,
+        on_token: OnToken,
+        recorder: TraceRecorder | None = None,
+        policy: str | None = None,
+    ) -> GenerationResult:
+        """Answer one request; see `EdgeRuntime.generate`."""
+        ...
+
+
+class ServingRuntime(Generator, Protocol):
     """What a daemon needs of an `EdgeRuntime`."""
 
     @property
@@ -62,16 +76,6 @@ class ServingRuntime(Protocol):
     @property
     def policies(self) -> Collection[str]:
         """The names of those that a request may ask for."""
-        ...
-
-    async def generate(
-        self,
-        request: GenerationRequest,
-        on_token: OnToken,
-        recorder: TraceRecorder | None = None,
-        policy: str | None = None,
-    ) -> GenerationResult:
-        """Answer one request; see `EdgeRuntime.generate`."""
         ...
 
 
@@ -134,6 +138,10 @@ class Slots:
             )
         self._num_taken += num_wanted
 
+    def may_take(self, num_wanted: int) -> bool:
+        """Whether waiting for so much room is over: there is so much, or there never will be."""
+        return num_wanted > self._num_slots or self._num_taken + num_wanted <= self._num_slots
+
     def resize(self, num_slots: int) -> None:
         """Have another number of places; answers that run now go on all the same."""
         self._num_slots = num_slots
@@ -153,16 +161,19 @@ class ChoiceStream:
         runtime: generates.
         requests: one for each choice.
         handling: how they are made.
+        indices: which choices they are; None: all, from 0.
     """
 
     def __init__(
         self,
-        runtime: ServingRuntime,
+        runtime: Generator,
         requests: Sequence[GenerationRequest],
         handling: Handling = AS_USUAL,
+        indices: Sequence[int] | None = None,
     ) -> None:
         self._runtime = runtime
         self._requests = requests
+        self._indices = range(len(requests)) if indices is None else indices
         self._handling = handling
         self._events: deque[Event] = deque()
         self._error: Exception | None = None
@@ -172,7 +183,7 @@ class ChoiceStream:
     async def __aenter__(self) -> Self:
         self._tasks = [
             asyncio.create_task(self._run(i, request), name=f"choice-{i}")
-            for i, request in enumerate(self._requests)
+            for i, request in zip(self._indices, self._requests, strict=True)
         ]
         return self
 

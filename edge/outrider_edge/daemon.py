@@ -18,13 +18,16 @@ import click
 import uvicorn
 
 from outrider_common import log
-from outrider_common.config import EdgeSettings, Settings
+from outrider_common.config import DaemonSettings, EdgeSettings, Settings
 from outrider_common.errors import ungrouped
 from outrider_common.service_manager import ServiceManager
 from outrider_common.spans import Spans, spans_of
 from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.fleet.memory import overlay_at_start
 from outrider_edge.http_app import build_app
+from outrider_edge.journal.desk import AnswerDesk
+from outrider_edge.journal.folder import Bounds
+from outrider_edge.journal.journal import Journal
 from outrider_edge.listening import address_of, listening_sockets
 from outrider_edge.live_settings import LiveSettings
 from outrider_edge.runtime import edge_runtime
@@ -63,7 +66,8 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
     in_force = overlay.on(settings)
     bundle = Bundle.load(store.resolve_bundle(in_force.edge.bundle))
     identity = Identity(in_force.edge, bundle.path.name)
-    serving = Serving(in_force.daemon, in_force.sampling, identity)
+    answers = _answers(in_force.daemon, store)
+    serving = Serving(in_force.daemon, in_force.sampling, identity, answers=answers)
     manager = ServiceManager.of(os.environ)
     with (
         spans_of(in_force.telemetry, "outrider-edge") as spans,
@@ -85,6 +89,8 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
                     ),
                     tasks.create_task(_steered(settings, store, serving, live), name="fleet"),
                 ]
+                if answers:
+                    beside.append(tasks.create_task(answers.run(), name="journal"))
                 _say_listening(sockets, manager)
                 await server.serve(list(sockets))
                 await cancelled(beside)
@@ -92,6 +98,16 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
                 if serving.runtime is None:
                     keeping.cancel()
         log.event(_logger, "daemon_stopped")
+
+
+def _answers(settings: DaemonSettings, store: ModelStore) -> AnswerDesk | None:
+    """Finds the answers to requests that come again."""
+    if not settings.journal:
+        return None
+    bounds = Bounds(
+        settings.journal_max_answers, settings.journal_max_bytes, settings.journal_max_age_s
+    )
+    return AnswerDesk(Journal(store.root / "journal", bounds), settings.journal_linger_s)
 
 
 def _opener(store: ModelStore, spans: Spans) -> OpenRuntime:

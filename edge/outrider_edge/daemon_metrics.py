@@ -54,6 +54,11 @@ class DaemonMetrics:
             "Answers that are being generated.",
             registry=self._registry,
         )
+        self.waiting = Gauge(
+            "vllm:num_requests_waiting",
+            "Requests that wait for a verifier.",
+            registry=self._registry,
+        )
         self._successes = Counter(
             "vllm:request_success",
             "Answers that were completed.",

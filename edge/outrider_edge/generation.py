@@ -48,6 +48,8 @@ class GenerationRequest:
         acceptance: how drafts are judged.
         num_top_logprobs: the records shall say how likely the target found each token, and so many
             of the likeliest; None: they need not.
+        written: what was written of the answer before, by a process that has ended since; it is not
+            told again, and counts as if it were written now.
     """
 
     prompt: tuple[int, ...]
@@ -58,6 +60,7 @@ class GenerationRequest:
     ignore_eos: bool = False
     acceptance: Acceptance = field(default_factory=Acceptance)
     num_top_logprobs: int | None = None
+    written: tuple[TokenRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +170,9 @@ class Generation:
             BrokenOffError: it broke off in the middle, and no verifier went on with it in time.
             OutriderError: a verifier refused the request, or none was there.
         """
-        self._began = time.perf_counter()
-        finish_reason = None
+        written = self._request.written
+        self._began = time.perf_counter() - (written[-1].committed_at_s if written else 0.0)
+        finish_reason = self._answer.take_up(written)
         while finish_reason is None:
             try:
                 finish_reason = await self._session()

@@ -5,13 +5,16 @@ nothing about parameters (`openai_requests`) and wording (`openai_responses`).
 """
 
 import asyncio
+import contextlib
+import json
 import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.types import Receive, Scope, Send
 
@@ -19,15 +22,8 @@ from outrider_common import log
 from outrider_common.config import SamplingSettings
 from outrider_common.errors import OutriderError
 from outrider_common.records import TokenRecord
-from outrider_edge.choice_stream import (
-    ChoiceStream,
-    Event,
-    Finished,
-    ServingRuntime,
-    Traced,
-    Written,
-)
-from outrider_edge.generation import GenerationRequest, GenerationResult
+from outrider_edge.choice_stream import Event, Finished, Traced, Written
+from outrider_edge.generation import GenerationResult
 from outrider_edge.http_exchange import (
     EVENT_STREAM_HEADERS,
     JSON_HEADERS,
@@ -36,9 +32,13 @@ from outrider_edge.http_exchange import (
     encode_event,
     encode_json,
 )
+from outrider_edge.idempotency_key import KEY_HEADER, idempotency_key
+from outrider_edge.journal.desk import Asked
 from outrider_edge.json_fields import parse_json
-from outrider_edge.live_trace import Json, event_json
+from outrider_edge.live_trace import Json, TextOf, event_json
 from outrider_edge.logprob_wording import SpokenTokens
+from outrider_edge.making import Making, making
+from outrider_edge.offline import OfflineQueue
 from outrider_edge.openai_errors import error_answer
 from outrider_edge.openai_requests import ApiRequest, FreshSeed
 from outrider_edge.openai_responses import AnswerForm
@@ -48,11 +48,41 @@ _logger = logging.getLogger(__name__)
 
 DONE: Final = b"data: [DONE]\n\n"
 
+KEEP_ALIVE_S: Final = 2.0
+"""How often the client of a stream that waits for a verifier hears of it."""
+
 CLIENT_GONE: Final = "client_gone"
 BROKEN_OFF: Final = "broken_off"
 
+Events = Callable[[], Awaitable[Sequence[Event]]]
+"""Waits for what has happened since the last time."""
+
 Parse = Callable[[object, SamplingSettings, FreshSeed], ApiRequest]
 """Turns the body of a request into what it asks for."""
+
+
+class Head(Protocol):
+    """What is known of an answer before it begins."""
+
+    @property
+    def answer_id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def created(self) -> int:
+        """When it was asked for, in seconds since 1970."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The target's name."""
+        ...
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Of all prompts."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,48 +145,82 @@ class GenerationEndpoint:
         return str(exchange.status)
 
     async def _answer(self, exchange: Exchange, body: bytes, began: float) -> None:
-        request = self.parse(parse_json(body), self.serving.sampling, _fresh_seed)
-        runtime = self.serving.require_runtime()
-        request.check_model(runtime.infos)
-        runtime = runtime.at(request.model)
-        request.handling.check_policy(runtime.policies)
-        with self.serving.room(request.num_answers):
-            # Long texts take their time, and other streams shall not wait for them.
-            generations = await asyncio.to_thread(
-                request.generations, runtime.tokenizer, runtime.info
-            )
-            self.serving.require_runtime()  # the daemon may have begun to stop meanwhile
-            form = self._form(exchange, runtime, generations[0])
-            num_prompt_tokens = _num_prompt_tokens(request, generations)
-            self.serving.metrics.prompted(form.model, num_prompt_tokens)
-            async with ChoiceStream(runtime, generations, request.handling) as stream:
-                conversation = Conversation(
-                    self.serving,
-                    stream,
-                    form,
-                    num_prompt_tokens,
-                    len(generations),
-                    began,
-                    Watching(form) if request.handling.is_traced else None,
-                )
-                with self.serving.tracked(stream):
-                    await conversation.go_on(exchange, request)
+        document = parse_json(body)
+        request = self.parse(document, self.serving.sampling, _fresh_seed)
+        async with _kept_alive(exchange, self.serving.offline if request.stream else None):
+            await self._answer_to(exchange, request, document, began)
 
-    def _form(
-        self, exchange: Exchange, runtime: ServingRuntime, first: GenerationRequest
-    ) -> AnswerForm:
+    async def _answer_to(
+        self, exchange: Exchange, request: ApiRequest, document: object, began: float
+    ) -> None:
+        key = idempotency_key(exchange.header(KEY_HEADER))
+        if key is None or self.serving.answers is None:
+            await self._answer_anew(exchange, request, began)
+            return
+
+        def prepare(seed: int | None) -> AbstractAsyncContextManager[Making]:
+            wanted = request if seed is None else request.with_seed(seed)
+            return making(self.serving, wanted, exchange.request_id, began)
+
+        asked = Asked(key, _canonical(self.route, document))
+        async with self.serving.answers.attached(asked, prepare) as attached:
+            heading = attached.heading
+            form = self._form(heading, heading.seed, attached.spelling)
+            conversation = _conversation(attached.reader.events, form, heading, request)
+            await conversation.go_on(exchange, request)
+
+    async def _answer_anew(self, exchange: Exchange, request: ApiRequest, began: float) -> None:
+        async with (
+            making(self.serving, request, exchange.request_id, began) as made,
+            made.stream(made.generations) as stream,
+        ):
+
+            async def events() -> list[Event]:
+                news = await stream.events()
+                made.note(news)
+                return news
+
+            form = self._form(made, made.generations[0].sampling.seed, made.spelling)
+            await _conversation(events, form, made, request).go_on(exchange, request)
+
+    def _form(self, head: Head, seed: int, text_of: TextOf) -> AnswerForm:
         return self.form(
-            answer_id=exchange.request_id,
-            created=int(time.time()),
-            model=runtime.info.model,
-            seed=first.sampling.seed,
-            text_of=lambda token: runtime.tokenizer.decode([token]),
+            answer_id=head.answer_id,
+            created=head.created,
+            model=head.model,
+            seed=seed,
+            text_of=text_of,
         )
 
 
-def _num_prompt_tokens(request: ApiRequest, generations: Sequence[GenerationRequest]) -> int:
-    """Each prompt counts once, however often it is answered."""
-    return sum(len(generation.prompt) for generation in generations[:: request.num_choices])
+@contextlib.asynccontextmanager
+async def _kept_alive(exchange: Exchange, queue: OfflineQueue | None) -> AsyncIterator[None]:
+    """While requests wait for a verifier, this one's client hears something now and then."""
+
+    async def say_so() -> None:
+        while queue:
+            await asyncio.sleep(KEEP_ALIVE_S)
+            if queue.num_waiting:
+                await exchange.keep_alive()
+
+    saying = asyncio.create_task(say_so(), name="keep-alive")
+    try:
+        yield
+    finally:
+        saying.cancel()
+        await asyncio.gather(saying, return_exceptions=True)
+
+
+def _conversation(
+    events: Events, form: AnswerForm, head: Head, request: ApiRequest
+) -> "Conversation":
+    watching = Watching(form) if request.handling.is_traced else None
+    return Conversation(events, form, head.num_prompt_tokens, request.num_answers, watching)
+
+
+def _canonical(route: str, document: object) -> bytes:
+    """The same for two requests that differ only in the order of fields, and in blanks."""
+    return json.dumps([route, document], sort_keys=True).encode()
 
 
 @dataclass(slots=True)
@@ -164,24 +228,19 @@ class Conversation:
     """One answer on its way to the client.
 
     Attributes:
-        serving: what all requests share.
-        choices: where the answer comes from.
+        events: waits for what has happened since the last time.
         form: how it is worded.
         num_prompt_tokens: of all prompts.
         num_choices: how many there will be.
-        began: when the request came, by `time.perf_counter`.
         watching: tells everything that happens; None: nobody asked.
     """
 
-    serving: Serving
-    choices: ChoiceStream
+    events: Events
     form: AnswerForm
     num_prompt_tokens: int
     num_choices: int
-    began: float
     watching: "Watching | None" = None
     _results: dict[int, GenerationResult] = field(init=False, default_factory=dict)
-    _begun: set[int] = field(init=False, default_factory=set)
     _spoken: defaultdict[int, SpokenTokens] = field(
         init=False, default_factory=lambda: defaultdict(SpokenTokens)
     )
@@ -196,7 +255,7 @@ class Conversation:
     async def whole(self, exchange: Exchange) -> None:
         """Send the answer in one piece, when it is complete."""
         while not self._is_complete:
-            self._take(await self.choices.events())
+            self._take(await self.events())
         document = self.form.whole(self._in_order(), self.num_prompt_tokens)
         await exchange.reply(200, encode_json(document), JSON_HEADERS)
 
@@ -205,12 +264,13 @@ class Conversation:
 
         What fails before the first token still gets a status of its own.
         """
-        pieces = self._take(await self.choices.events())
-        await exchange.start(200, EVENT_STREAM_HEADERS)
+        pieces = self._take(await self.events())
+        if exchange.status is None:
+            await exchange.start(200, EVENT_STREAM_HEADERS)
         openings = filter(None, map(self.form.opening, range(self.num_choices)))
         await exchange.more(b"".join(map(encode_event, openings)) + pieces)
         while not self._is_complete:
-            await exchange.more(self._take(await self.choices.events()))
+            await exchange.more(self._take(await self.events()))
         last = self.form.last(self._in_order(), self.num_prompt_tokens, include_usage=include_usage)
         await exchange.end(encode_event(last) + DONE)
 
@@ -232,10 +292,9 @@ class Conversation:
         for event in events:
             match event:
                 case Written(index, record):
-                    self._note_first_token(index)
                     written[index].append(record)
                 case Finished(index, result):
-                    self._note_result(index, result)
+                    self._results[index] = result
                     left = self._spoken[index].rest(result.finish_reason)
                     endings += encode_event(self.form.ending(index, result, left))
         pieces = b"".join(self._piece(index, records) for index, records in written.items())
@@ -246,20 +305,6 @@ class Conversation:
         spoken = self._spoken[index].take(records)
         text = "".join(record.text for record in records)
         return encode_event(self.form.piece(index, text, spoken)) if text else b""
-
-    def _note_first_token(self, index: int) -> None:
-        if index not in self._begun:
-            self._begun.add(index)
-            self.serving.metrics.first_token(self.form.model, self._seconds)
-
-    def _note_result(self, index: int, result: GenerationResult) -> None:
-        self._results[index] = result
-        self.serving.metrics.answered(self.form.model, result, self._seconds)
-        self.serving.sums.add(result.stats)
-
-    @property
-    def _seconds(self) -> float:
-        return time.perf_counter() - self.began
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,11 +65,16 @@ class Exchange:
         self._request_id = request_id
         self._client_timeout_s = client_timeout_s
         self._status: int | None = None
+        self._is_over = False
 
     @property
     def request_id(self) -> str:
         """The name of this request."""
         return self._request_id
+
+    def header(self, name: str) -> str | None:
+        """What the request says in a header; None if it has none of that name."""
+        return self._headers.get(name)
 
     @property
     def status(self) -> int | None:
@@ -157,7 +162,16 @@ class Exchange:
 
     async def end(self, body: bytes = b"") -> None:
         """Send the last part of the body; raises as `more` does."""
+        self._is_over = True
         await self._say({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def keep_alive(self) -> None:
+        """Send a comment in a stream of events, and begin it if need be; raises as `more` does."""
+        if self._is_over:
+            return
+        if self._status is None:
+            await self.start(200, EVENT_STREAM_HEADERS)
+        await self.more(b": waiting for a verifier\n\n")
 
     async def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a whole response."""

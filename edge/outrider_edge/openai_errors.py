@@ -48,6 +48,12 @@ class BadRequestError(InvalidInputError):
         self.http_status = http_status
 
 
+class ReusedKeyError(InvalidInputError):
+    """An idempotency key that stands for another request already."""
+
+    reason: ClassVar[str] = "IDEMPOTENCY_KEY_REUSED"
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
     """What a client gets instead of an answer.
@@ -69,6 +75,8 @@ def error_answer(error: BaseException) -> ErrorAnswer:
         case BadRequestError():
             body = _body(error, "invalid_request_error", error.code, error.param)
             return ErrorAnswer(error.http_status, body)
+        case ReusedKeyError():
+            return ErrorAnswer(422, _body(error, "idempotency_error", error.reason.lower()))
         case InvalidInputError() | UnsupportedError():
             return ErrorAnswer(400, _body(error, "invalid_request_error", error.reason.lower()))
         case UnknownModelError():

@@ -126,6 +126,11 @@ class ApiRequest:
         """How many generations this makes."""
         return len(self.prompts) * self.num_choices
 
+    def with_seed(self, seed: int) -> "ApiRequest":
+        """The same with another seed of the first choice."""
+        sampling = replace(self.generation.sampling, seed=seed)
+        return replace(self, generation=replace(self.generation, sampling=sampling))
+
     def check_model(self, offered: Collection[str]) -> None:
         """Refuse another model than those that are there.
 

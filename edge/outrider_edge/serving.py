@@ -13,8 +13,11 @@ from outrider_common.errors import UnavailableError
 from outrider_edge.answer_sums import AnswerSums
 from outrider_edge.choice_stream import ChoiceStream, ServingRuntime, Slots
 from outrider_edge.daemon_metrics import DaemonMetrics
+from outrider_edge.enduring_runtime import is_reachable
 from outrider_edge.estimators import Estimates
 from outrider_edge.holds import Holds
+from outrider_edge.journal.desk import AnswerDesk
+from outrider_edge.offline import OfflineQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,9 @@ class Serving:
         waiting_for: why there is no runtime, in a sentence.
         is_stopping: no further requests are taken.
         is_drained: likewise, until somebody says otherwise.
+        answers: finds those to requests that come again; None: they are answered anew.
         holds: which runtimes are in use.
+        offline: where requests wait while there is no verifier; None: they fail.
     """
 
     settings: DaemonSettings
@@ -54,16 +59,25 @@ class Serving:
     waiting_for: str = "The daemon is starting; try again."
     is_stopping: bool = False
     is_drained: bool = False
+    answers: AnswerDesk | None = None
     holds: Holds = field(init=False, default_factory=Holds)
     slots: Slots = field(init=False)
+    offline: OfflineQueue | None = field(init=False)
     metrics: DaemonMetrics = field(init=False)
     sums: AnswerSums = field(init=False, default_factory=AnswerSums)
     _streams: set[ChoiceStream] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.slots = Slots(self.settings.max_concurrent_requests)
+        waits = self.settings.offline == "queue"
+        self.offline = (
+            OfflineQueue(self.settings.offline_max_waiting, self.settings.offline_timeout_s)
+            if waits
+            else None
+        )
         self.metrics = DaemonMetrics(self._estimates)
         self.metrics.running.set_function(lambda: self.slots.num_taken)
+        self.metrics.waiting.set_function(lambda: self.offline.num_waiting if self.offline else 0)
 
     def adapt(self, settings: DaemonSettings) -> None:
         """Put other settings in force, as far as they are not those of the sockets."""
@@ -76,15 +90,36 @@ class Serving:
         Raises:
             UnavailableError: there is no verifier yet, or the daemon is about to end.
         """
+        self._require_willing()
+        if self.runtime is None:
+            raise UnavailableError(self.waiting_for)
+        return self.runtime
+
+    def _require_willing(self) -> None:
         if self.is_stopping:
             raise UnavailableError("The daemon is stopping; ask it again when it is back.")
         if self.is_drained:
             raise UnavailableError(
                 "This device was drained by its operator; ask another one, or ask again later."
             )
-        if self.runtime is None:
-            raise UnavailableError(self.waiting_for)
-        return self.runtime
+
+    async def runtime_for(self, num_answers: int) -> ServingRuntime:
+        """What generates; waits for it, and for room, where the settings say so.
+
+        Raises:
+            UnavailableError: as `require_runtime`, or it has waited for too long.
+            CapacityError: too many wait.
+        """
+        if self.offline is None or (self.runtime and not self.offline.num_waiting):
+            return self.require_runtime()
+
+        async def attempt() -> ServingRuntime | None:
+            self._require_willing()
+            runtime = self.runtime
+            is_there = runtime is not None and await is_reachable(runtime)
+            return runtime if is_there and self.slots.may_take(num_answers) else None
+
+        return await self.offline.to_begin(attempt)
 
     @contextlib.contextmanager
     def room(self, num_answers: int) -> Iterator[None]:

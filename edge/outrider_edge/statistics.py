@@ -38,6 +38,10 @@ class StatsCollector:
         self._num_drafts += commit.num_rows > 1
         self._accepted_per_position.update(range(commit.num_accepted))
 
+    def passed(self, num_passes: int) -> None:
+        """Passes of which nothing else is known any more."""
+        self._num_passes += num_passes
+
     def token(self, record: TokenRecord) -> None:
         """A token became part of the answer."""
         self._origins[record.origin] += 1

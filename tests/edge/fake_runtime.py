@@ -102,7 +102,9 @@ class FakeRuntime:
                 for one in records
             ]
         half = (len(records) + 1) // 2
-        for number, commit in enumerate((records[:half], records[half:])):
+        told = len(request.written)
+        assert request.written == tuple(records[:told])
+        for number, commit in enumerate((records[told:half], records[max(told, half) :])):
             if self.error is not None and number == self.error_after:
                 raise self.error
             if number == 1:

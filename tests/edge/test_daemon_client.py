@@ -19,6 +19,7 @@ from outrider_common.errors import (
     UnavailableError,
     UnknownModelError,
 )
+from outrider_edge import generation_endpoint
 from outrider_edge.daemon_client import DaemonAddress, DaemonClient, NoDaemonError
 
 STREAM = HI | {"stream": True}
@@ -149,3 +150,14 @@ def test_the_address_is_where_a_daemon_with_these_settings_listens(
     settings: DaemonSettings, address: str
 ) -> None:
     assert str(DaemonAddress.of(settings)) == address
+
+
+async def test_an_answer_that_waits_for_a_verifier_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generation_endpoint, "KEEP_ALIVE_S", 0.01)
+    serving = a_serving(None, port=0, offline="queue")
+    async with a_daemon_client(serving) as client:
+        asyncio.get_running_loop().call_later(0.1, setattr, serving, "runtime", FakeRuntime())
+        events = [event async for event in client.stream(CHAT, STREAM)]
+    assert text_of([*events, "the end"]) == ANSWER

@@ -325,3 +325,26 @@ async def test_without_a_heartbeat_nobody_is_asked(executor: ThreadPoolExecutor)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(answering, 0.5)
     assert link.sessions[0].num_pings == 0
+
+
+@given(num_written=st.integers(0, len(ANSWER)), is_stopped=st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+async def test_an_answer_that_was_written_in_part_before_is_completed(
+    executor: ThreadPoolExecutor, num_written: int, is_stopped: bool
+) -> None:
+    stops = ("convoy",) if is_stopped else ()
+    whole = await generate(executor, FakeLink(ANSWER), Silent(), stop_strings=stops)
+    written, seen, link = whole.records[:num_written], list[TokenRecord](), FakeLink(ANSWER)
+    result = await generate(
+        executor, link, Oracle(), seen.append, stop_strings=stops, written=written
+    )
+    assert (result.text, result.tokens) == (whole.text, whole.tokens)
+    assert result.finish_reason is whole.finish_reason
+    assert result.records == (*written, *seen)
+    assert result.stats.num_tokens == len(whole.tokens)
+    times_s = [record.committed_at_s for record in result.records]
+    passes = [record.pass_index for record in result.records]
+    assert times_s == sorted(times_s)
+    assert passes == sorted(passes)
+    assert len(link.sessions) == (len(written) < len(whole.records))
+    assert result.stats.num_resumes == (0 < len(written) < len(whole.records))

@@ -15,6 +15,7 @@ from http_daemon import listening
 from playwright.async_api import Browser, Route
 
 from outrider_common.errors import UnavailableError
+from outrider_edge import generation_endpoint
 from outrider_edge.serving import Serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -91,6 +92,24 @@ async def test_what_looks_like_html_is_shown_as_text(browser: Browser) -> None:
         assert await page.page.query_selector_all("#turns img, #turns script") == []
         assert await page.page.title() == "Outrider"
         assert page.complaints == []
+
+
+async def test_an_answer_that_waited_for_a_verifier_is_shown(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation_endpoint, "KEEP_ALIVE_S", 0.01)
+    runtime = FakeRuntime()
+    serving = a_serving(runtime, port=0, offline="queue")
+    assert serving.offline is not None
+    async with opened(browser, serving) as page:
+        serving.runtime = None
+        await page.ask("Hi")
+        while not serving.offline.num_waiting:  # noqa: ASYNC110 - nothing to wait for
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # several comments
+        serving.runtime = runtime
+        await page.ended()
+        assert await page.text() == ANSWER
 
 
 async def test_a_second_turn_knows_the_first(browser: Browser) -> None:

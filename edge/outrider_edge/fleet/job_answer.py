@@ -3,14 +3,14 @@
 Knows nothing of MQTT.
 """
 
-import asyncio
 import secrets
 import time
 from typing import Any, Final
 
 from outrider.v1 import fleet_pb2 as pb
-from outrider_edge.choice_stream import ChoiceStream, Finished, ServingRuntime, Written
-from outrider_edge.generation import GenerationRequest, GenerationResult
+from outrider_edge.choice_stream import ChoiceStream, Finished
+from outrider_edge.generation import GenerationResult
+from outrider_edge.making import Making, making
 from outrider_edge.openai_errors import BadRequestError
 from outrider_edge.openai_requests import (
     ApiRequest,
@@ -30,20 +30,14 @@ async def answer(serving: Serving, job: pb.Job) -> pb.JobResult:
         UnavailableError: there is no verifier now, or the daemon takes no more.
         OutriderError: the job cannot be answered as it is.
     """
+    model = serving.require_runtime().info.model
+    request = _request(serving, job, model)
     began = time.perf_counter()
-    runtime = serving.require_runtime()
-    request = _request(serving, job, runtime.info.model)
-    request.check_model(runtime.info.model)
-    with serving.room(1):
-        (generation,) = await asyncio.to_thread(
-            request.generations, runtime.tokenizer, runtime.info
-        )
-        serving.require_runtime()  # the daemon may have begun to stop meanwhile
-        serving.metrics.prompted(runtime.info.model, len(generation.prompt))
-        async with ChoiceStream(runtime, [generation]) as stream:
-            with serving.tracked(stream):
-                result = await _result(serving, stream, runtime, began)
-    return _worded(job, generation, result, runtime)
+    async with (
+        making(serving, request, job.job_id, began) as made,
+        made.stream(made.generations) as stream,
+    ):
+        return _worded(job, made, await _result(stream, made))
 
 
 def _request(serving: Serving, job: pb.Job, model: str) -> ApiRequest:
@@ -65,36 +59,26 @@ def _request(serving: Serving, job: pb.Job, model: str) -> ApiRequest:
     return parse_chat_request(document | {"messages": messages}, serving.sampling, _fresh_seed)
 
 
-async def _result(
-    serving: Serving, stream: ChoiceStream, runtime: ServingRuntime, began: float
-) -> GenerationResult:
+async def _result(stream: ChoiceStream, made: Making) -> GenerationResult:
     """Wait for the answer; it counts like any other."""
-    is_first = True
     while True:
-        for event in await stream.events():
-            seconds = time.perf_counter() - began
-            match event:
-                case Written() if is_first:
-                    is_first = False
-                    serving.metrics.first_token(runtime.info.model, seconds)
-                case Finished(_, result):
-                    serving.metrics.answered(runtime.info.model, result, seconds)
-                    serving.sums.add(result.stats)
-                    return result
+        events = await stream.events()
+        made.note(events)
+        for event in events:
+            if isinstance(event, Finished):
+                return event.result
 
 
-def _worded(
-    job: pb.Job, generation: GenerationRequest, result: GenerationResult, runtime: ServingRuntime
-) -> pb.JobResult:
+def _worded(job: pb.Job, made: Making, result: GenerationResult) -> pb.JobResult:
     return pb.JobResult(
         job_id=job.job_id,
         text=result.text,
         finish_reason=result.finish_reason.value,
-        model=runtime.info.model,
-        seed=generation.sampling.seed,
+        model=made.model,
+        seed=made.generations[0].sampling.seed,
         acceptance_mode=result.acceptance_mode.value,
         is_lossless=result.acceptance_mode.is_lossless,
-        num_prompt_tokens=len(generation.prompt),
+        num_prompt_tokens=made.num_prompt_tokens,
         num_tokens=result.stats.num_tokens,
         num_accepted_tokens=result.stats.num_accepted_tokens,
         duration_s=result.stats.duration_s,

@@ -65,7 +65,7 @@ async function refusal(response) {
   }
 }
 
-/** The data of server-sent events, as they come. */
+/** The data of server-sent events, as they come; comments are passed over. */
 async function* eventsOf(stream, signal) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -75,7 +75,9 @@ async function* eventsOf(stream, signal) {
       if (done) return;
       const events = (rest + value).split("\n\n");
       rest = events.pop();
-      for (const event of events) yield event.replace(/^data: /, "");
+      for (const event of events) {
+        if (event.startsWith("data: ")) yield event.slice("data: ".length);
+      }
     }
   } finally {
     reader.cancel().catch(() => {});

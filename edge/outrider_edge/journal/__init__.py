@@ -1,0 +1,1 @@
+"""The journal of answers: what was written outlives the daemon that wrote it."""
