@@ -246,10 +246,18 @@ class Bundle:
         return self.path / TOKENIZER_FILE
 
     def chat_template(self) -> str | None:
-        """The Jinja source of the chat template; None where the model has none."""
+        """The Jinja source of the chat template; None where the model has none.
+
+        Raises:
+            ModelFileError: it is no text.
+        """
         if CHAT_TEMPLATE_FILE not in self.manifest.files:
             return None
-        return (self.path / CHAT_TEMPLATE_FILE).read_text(encoding="utf-8")
+        path = self.path / CHAT_TEMPLATE_FILE
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelFileError(f"{path} cannot be read as text: {_REMEDY}.") from error
 
 
 def _read_manifest(path: Path) -> Manifest:

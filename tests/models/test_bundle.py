@@ -259,3 +259,10 @@ def test_a_fingerprint_depends_on_the_pairs_and_not_on_their_order(
     token = next(iter(vocabulary))
     changed = {**vocabulary, token: vocabulary[token] + 1}
     assert tokenizer_fingerprint(vocabulary) != tokenizer_fingerprint(changed)
+
+
+def test_a_chat_template_that_is_no_text_is_refused(directory: Path) -> None:
+    template = directory / "chat_template.jinja"
+    template.write_bytes(b"\xff" * template.stat().st_size)
+    with pytest.raises(ModelFileError, match="chat_template.jinja cannot be read as text"):
+        Bundle.load(directory).chat_template()
