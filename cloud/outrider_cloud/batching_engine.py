@@ -382,7 +382,8 @@ class BatchingEngine:
         return [
             session.load()
             for session in self._book.running
-            if self.row_limits.may_run(session.tenant)
+            if not session.is_paused
+            and self.row_limits.may_run(session.tenant)
             and (not session.is_prefilling or self._may_prefill(session, being_computed))
         ]
 

@@ -38,6 +38,13 @@ class EngineSession(Protocol):
         """No more draft nodes will come."""
         ...
 
+    def taken(self) -> None:
+        """One more commit is on its way to the edge; called by one thread.
+
+        A session is not decoded while many wait, so that what waits is bounded.
+        """
+        ...
+
     def cancel(self) -> None:
         """Want no more tokens. Harmless when the session has ended already."""
         ...

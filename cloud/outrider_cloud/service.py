@@ -27,10 +27,11 @@ from outrider_common import log
 from outrider_common.errors import (
     OutriderError,
     ProtocolViolationError,
+    SlowReaderError,
     UnavailableError,
     ungrouped,
 )
-from outrider_common.messages import ModelInfo, Opened, OpenSession
+from outrider_common.messages import Commit, ModelInfo, Opened, OpenSession
 from outrider_common.spans import NO_SPANS, Spans
 from outrider_common.wire import EventEncoder, OpenAssembler, encode_model_info
 from outrider_common.wire_nodes import NodeDecoder
@@ -57,6 +58,7 @@ class VerifierServicer:
         drain: knows when the verifier is about to end.
         usage: of tenants; sessions hold tokens there.
         spans: where sessions are traced.
+        slow_reader_s: how long an edge may take to read what waits for it; 0: for ever.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class VerifierServicer:
         drain: Drain | None = None,
         usage: TenantUsage | None = None,
         spans: Spans = NO_SPANS,
+        slow_reader_s: float = 0.0,
     ) -> None:
         self._engine = engine
         self._drain = drain or Drain()
         self._usage = usage or TenantUsage()
         self._spans = spans
+        self._slow_reader_s = slow_reader_s
 
     async def GetModelInfo(  # noqa: N802  (the name on the wire)
         self, request: pb.GetModelInfoRequest | Unreadable, context: Context
@@ -86,6 +90,10 @@ class VerifierServicer:
         """One generation."""
         try:
             await self._serve(all_readable(requests), context)
+        except SlowReaderError as error:
+            with contextlib.suppress(TimeoutError):  # it may not read this either
+                async with asyncio.timeout(LINGER_S):
+                    await abort(context, error, requests)
         except OutriderError as error:
             await abort(context, error, requests)
 
@@ -134,8 +142,8 @@ class VerifierServicer:
         encoder = EventEncoder(len(message.prefix))
         try:
             with self._drain.session(mail):
-                await context.write(encoder.encode(self._opened(session, message)))
-                responses = on_ticks(_encoded(mail, encoder, sums), message.pad_ms)
+                await self._write(context, encoder.encode(self._opened(session, message)))
+                responses = on_ticks(_encoded(mail, encoder, sums, session), message.pad_ms)
                 await self._converse(requests, context, session, mail, responses)
         finally:
             session.cancel()
@@ -180,11 +188,23 @@ class VerifierServicer:
                     self._read(requests, session, mail), name=f"read-{session.session_id}"
                 )
                 async for response in responses:
-                    await context.write(response)
+                    await self._write(context, response)
                 await asyncio.wait([reader], timeout=LINGER_S)
                 reader.cancel()
         if mail.error is not None:
             raise mail.error
+
+    async def _write(self, context: Context, response: pb.SessionResponse) -> None:
+        """Write a message; waits while the edge does not read, up to a bound."""
+        try:
+            async with asyncio.timeout(self._slow_reader_s or None):
+                await context.write(response)
+        except TimeoutError:
+            raise SlowReaderError(
+                f"The edge has read nothing for {self._slow_reader_s:g} s "
+                "(verifier.slow_reader_s) while commits waited for it; read the stream as it "
+                "comes, and open a new session to go on."
+            ) from None
 
     async def _read(self, requests: Requests, session: EngineSession, mail: SessionMail) -> None:
         """Read what the edge sends, to the end, also after a message that no correct edge sends."""
@@ -221,10 +241,14 @@ class VerifierServicer:
         session.end_drafts()
 
 
-async def _encoded(mail: SessionMail, encoder: EventEncoder, sums: SessionSums) -> Responses:
+async def _encoded(
+    mail: SessionMail, encoder: EventEncoder, sums: SessionSums, session: EngineSession
+) -> Responses:
     async for event in mail.events():
         sums.add(event)
         yield encoder.encode(event)
+        if isinstance(event, Commit):
+            session.taken()  # now that the next one is wanted
 
 
 def _sink_into(mail: SessionMail) -> Sink:

@@ -34,6 +34,9 @@ DRAFTING_FOR_S = 2.0
 DRAFT_SILENCE_S = 10.0
 """A session that is to wait for drafts goes on without them when none has come for so long."""
 
+MAX_UNREAD_COMMITS = 16
+"""A session is not decoded while so many of its commits wait for its edge to read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -105,6 +108,8 @@ class VerifierSession:
         self._holding_since: float | None = None
         self._cancelled = False
         self._has_ended = False
+        self._num_told = 0  # commits; written by the engine's thread alone
+        self._num_taken = 0  # of them; written by the thread alone that hands them on
         self._runnable_since = clock()
         self.figures = SessionFigures(tenant, message.num_prompt_tokens, self._runnable_since)
         self._drafted_at = -DRAFTING_FOR_S
@@ -164,6 +169,18 @@ class VerifierSession:
         """Want no more tokens; the session ends before its next pass."""
         self._cancelled = True
         self._on_change()
+
+    def taken(self) -> None:
+        """One more commit is on its way; see `EngineSession.taken`."""
+        was_paused = self.is_paused
+        self._num_taken += 1
+        if was_paused:
+            self._on_change()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its edge has yet to read so much that there should not be more."""
+        return self._num_told - self._num_taken >= MAX_UNREAD_COMMITS
 
     # --- called by the engine: memory ---------------------------------------------------------
 
@@ -276,6 +293,7 @@ class VerifierSession:
         self._has_ended = verdict.finish_reason is not None
         queue_s = began - self._runnable_since
         self._runnable_since = self._clock()
+        self._num_told += 1
         self._sink(
             Commit(
                 start=self._tree.num_committed - len(verdict.tokens),
