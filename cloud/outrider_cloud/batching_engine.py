@@ -19,7 +19,7 @@ from typing import Final
 from outrider_cloud.admission import refuse_unfit
 from outrider_cloud.choice import ChoicePoint, PassLogits
 from outrider_cloud.engine import Sink
-from outrider_cloud.engine_meters import FAILED, EngineMeters
+from outrider_cloud.engine_meters import FAILED, TURNED_AWAY, EngineMeters
 from outrider_cloud.engine_stats import (
     EngineCounters,
     EngineHoldings,
@@ -283,7 +283,7 @@ class BatchingEngine:
         next pass is scheduled when this one is over. No session of it may gain or lose a page as
         long as it runs.
         """
-        self._end_cancelled()
+        self._end_unwanted()
         self._let_in()
         launched = self._launch(self._schedule())
         self._outbox.deliver()
@@ -351,9 +351,13 @@ class BatchingEngine:
             max_own_guesses=self._max_own_guesses,
         )
 
-    def _end_cancelled(self) -> None:
+    def _end_unwanted(self) -> None:
         for session in (*self._book.running, *self._book.waiting):
-            if session.is_cancelled:
+            if session.turned_away is not None:
+                self._meters.turned_away()
+                self._remove(session, TURNED_AWAY)
+                session.fail(session.turned_away)
+            elif session.is_cancelled:
                 self._remove(session, FinishReason.CANCELLED)
                 session.end_cancelled()
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Final
 
+import grpc
+
 from outrider.v1 import verifier_pb2 as pb
 from outrider_cloud.admission import check_model_name, refuse_unknown_tokens
 from outrider_cloud.audit import SessionAudit, audited
@@ -199,6 +201,8 @@ class VerifierServicer:
         try:
             async with asyncio.timeout(self._slow_reader_s or None):
                 await context.write(response)
+        except grpc.aio.InternalError:
+            raise UnavailableError("The edge has gone while something was written.") from None
         except TimeoutError:
             raise SlowReaderError(
                 f"The edge has read nothing for {self._slow_reader_s:g} s "

@@ -66,6 +66,9 @@ class VerifierSession:
         on_change: called when there may be more to do.
         max_own_guesses: guesses of the verifier's own that a pass checks, if the edge allows any.
         clock: seconds, monotonic.
+
+    Attributes:
+        turned_away: why it has to give its place to another one before it has run.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class VerifierSession:
         self._waits_for_drafts = message.waits_for_drafts
         self._holding_since: float | None = None
         self._cancelled = False
+        self.turned_away: OutriderError | None = None
         self._has_ended = False
         self._num_told = 0  # commits; written by the engine's thread alone
         self._num_taken = 0  # of them; written by the thread alone that hands them on
@@ -118,6 +122,11 @@ class VerifierSession:
     def is_cancelled(self) -> bool:
         """Whether no more tokens are wanted."""
         return self._cancelled
+
+    @property
+    def has_run(self) -> bool:
+        """Whether it was let in at least once."""
+        return self.figures.counts is not None
 
     @property
     def num_nodes(self) -> int:
