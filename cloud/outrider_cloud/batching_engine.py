@@ -352,12 +352,13 @@ class BatchingEngine:
         )
 
     def _end_unwanted(self) -> None:
-        for session in (*self._book.running, *self._book.waiting):
+        everybody = (*self._book.running, *self._book.waiting)
+        for session in [one for one in everybody if one.is_unwanted]:
             if session.turned_away is not None:
                 self._meters.turned_away()
                 self._remove(session, TURNED_AWAY)
                 session.fail(session.turned_away)
-            elif session.is_cancelled:
+            else:
                 self._remove(session, FinishReason.CANCELLED)
                 session.end_cancelled()
 
@@ -403,10 +404,10 @@ class BatchingEngine:
         return True
 
     def _assign(self, grants: Sequence[Grant]) -> list[Assignment]:
-        by_id = {session.session_id: session for session in self._book.running}
+        by_id = self._book.running_by_id
         placed = [
             (session, grant)
-            for session, grant in ((by_id[str(grant.key)], grant) for grant in grants)
+            for session, grant in ((by_id(str(grant.key)), grant) for grant in grants)
             if self._make_room(session, max(grant.prefill_tokens, 1))
         ]
         return [(session, session.plan(grant)) for session, grant in placed]

@@ -68,6 +68,9 @@ class VerifierSession:
         clock: seconds, monotonic.
 
     Attributes:
+        is_paused: its edge has yet to read so much that there should not be more. Kept, as the
+            engine asks thousands of sessions before each pass.
+        is_unwanted: it is to end before its next pass. Kept for the same reason.
         turned_away: why it has to give its place to another one before it has run.
     """
 
@@ -109,19 +112,14 @@ class VerifierSession:
         self._candidates: list[Candidate] = []
         self._waits_for_drafts = message.waits_for_drafts
         self._holding_since: float | None = None
-        self._cancelled = False
+        self.is_unwanted = False
         self.turned_away: OutriderError | None = None
         self._has_ended = False
-        self._num_told = 0  # commits; written by the engine's thread alone
-        self._num_taken = 0  # of them; written by the thread alone that hands them on
+        self._num_unread = 0  # commits
+        self.is_paused = False
         self._runnable_since = clock()
         self.figures = SessionFigures(tenant, message.num_prompt_tokens, self._runnable_since)
         self._drafted_at = -DRAFTING_FOR_S
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether no more tokens are wanted."""
-        return self._cancelled
 
     @property
     def has_run(self) -> bool:
@@ -176,20 +174,22 @@ class VerifierSession:
 
     def cancel(self) -> None:
         """Want no more tokens; the session ends before its next pass."""
-        self._cancelled = True
+        self.is_unwanted = True
         self._on_change()
 
     def taken(self) -> None:
         """One more commit is on its way; see `EngineSession.taken`."""
-        was_paused = self.is_paused
-        self._num_taken += 1
-        if was_paused:
+        with self._lock:
+            self._num_unread -= 1
+            goes_on = self.is_paused and self._num_unread < MAX_UNREAD_COMMITS
+            self.is_paused &= not goes_on
+        if goes_on:
             self._on_change()
 
-    @property
-    def is_paused(self) -> bool:
-        """Whether its edge has yet to read so much that there should not be more."""
-        return self._num_told - self._num_taken >= MAX_UNREAD_COMMITS
+    def turn_away(self, error: OutriderError) -> None:
+        """Give the place to another session; it ends with this error before it has run."""
+        self.turned_away = error
+        self.is_unwanted = True
 
     # --- called by the engine: memory ---------------------------------------------------------
 
@@ -302,7 +302,9 @@ class VerifierSession:
         self._has_ended = verdict.finish_reason is not None
         queue_s = began - self._runnable_since
         self._runnable_since = self._clock()
-        self._num_told += 1
+        with self._lock:
+            self._num_unread += 1
+            self.is_paused = self._num_unread >= MAX_UNREAD_COMMITS
         self._sink(
             Commit(
                 start=self._tree.num_committed - len(verdict.tokens),

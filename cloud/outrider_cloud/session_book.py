@@ -70,6 +70,10 @@ class SessionBook:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    def running_by_id(self, session_id: str) -> VerifierSession:
+        """A session that runs."""
+        return self._running[session_id]
+
     def is_running(self, session: VerifierSession) -> bool:
         """Whether a session runs."""
         return session in self._running
@@ -132,7 +136,7 @@ class SessionBook:
         victim = next(staying, None)
         if victim is None or self._num_places_of(donor) < self._num_places_of(tenant) + 2:
             raise self._full()
-        victim.turned_away = self._full()
+        victim.turn_away(self._full())
         self._leaving[donor] += 1
 
     def _num_places_of(self, tenant: str) -> int:
@@ -188,6 +192,9 @@ class _Line:
 
     def remove(self, session: VerifierSession) -> None:
         del self._sessions[session.session_id]
+
+    def __getitem__(self, session_id: str) -> VerifierSession:
+        return self._sessions[session_id]
 
     def __contains__(self, session: VerifierSession) -> bool:
         return session.session_id in self._sessions

@@ -133,8 +133,8 @@ class Verifier:
         text = Path(f"/proc/{self._pid}/status").read_text()
         return int(text.partition("VmRSS:")[2].split()[0]) / 1024
 
-    def passes(self) -> tuple[float, float]:
-        """How many passes there were, and seconds in them."""
+    def passes(self) -> tuple[float, float, float]:
+        """How many passes there were, seconds in them, and rows."""
         url = f"http://127.0.0.1:{METRICS_PORT}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:
             lines = answer.read().decode().splitlines()
@@ -143,8 +143,12 @@ class Verifier:
             for line in lines
             if line[0] != "#"
         }
-        name = "outrider_verifier_pass_seconds"
-        return found[f"{name}_count"], found[f"{name}_sum"]
+        name = "outrider_verifier_pass"
+        return (
+            found[f"{name}_seconds_count"],
+            found[f"{name}_seconds_sum"],
+            found[f"{name}_rows_sum"],
+        )
 
 
 @contextlib.contextmanager
@@ -168,12 +172,12 @@ def running(model: str, *options: str) -> Iterator[Verifier]:
 
 async def window(verifier: Verifier, active: Edges, seconds: float) -> Figures:
     """What happens in so many seconds."""
-    num_passes, passes_s = verifier.passes()
+    num_passes, passes_s, _ = verifier.passes()
     num_tokens, began = active.num_tokens, time.perf_counter()
     lags = await lags_s(verifier.address, seconds)
     elapsed = time.perf_counter() - began
     num_tokens = active.num_tokens - num_tokens
-    later, later_s = verifier.passes()
+    later, later_s, _ = verifier.passes()
     num_passes = max(later - num_passes, 1)
     pass_s = (later_s - passes_s) / num_passes
     return Figures(
@@ -184,6 +188,16 @@ async def window(verifier: Verifier, active: Edges, seconds: float) -> Figures:
         statistics.median(lags) * 1e3,
         max(lags) * 1e3,
     )
+
+
+async def at_rest(verifier: Verifier, num_active: int) -> None:
+    """Until passes serve the active ones alone."""
+    rows_per_pass = float("inf")
+    while rows_per_pass > num_active + 1:
+        before, _, rows_before = verifier.passes()
+        await asyncio.sleep(2)
+        after, _, rows_after = verifier.passes()
+        rows_per_pass = (rows_after - rows_before) / max(after - before, 1)
 
 
 async def lags_s(address: str, seconds: float) -> list[float]:
@@ -234,7 +248,7 @@ async def measure(
         print(
             f"{num_idle} idle ones opened in {time.perf_counter() - began:.0f} s", file=sys.stderr
         )
-        await asyncio.sleep(5)
+        await at_rest(verifier, num_active)
         name = f"{num_active} active, {num_idle} {way}"
         rows.append((name, await window(verifier, active, seconds)))
     return rows
@@ -271,7 +285,7 @@ def main() -> None:
         "max-waiting-sessions": options.idle,
         "rows-per-pass": ROWS_PER_PASS,
         "slow-reader-s": 0,
-        "kv-cache-mib": 512,
+        "kv-cache-mib": 192,
         "own-guesses": 0,
     }
     with running(model, *(f"--{name}={value}" for name, value in flags.items())) as verifier:

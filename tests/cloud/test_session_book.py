@@ -92,9 +92,11 @@ async def test_of_a_burst_as_many_as_there_are_places_get_one_and_all_others_hea
     engine = an_engine(gate=gate)
     engine.start()
     try:
-        async with running_server(engine, HOST, 0) as port:
-            async with grpc.aio.insecure_channel(f"{HOST}:{port}") as channel:
-                await burst(VerifierServiceStub(channel), engine, gate)
+        async with (
+            running_server(engine, HOST, 0) as port,
+            grpc.aio.insecure_channel(f"{HOST}:{port}") as channel,
+        ):
+            await burst(VerifierServiceStub(channel), engine, gate)
     finally:
         gate.set()
         engine.stop()

@@ -42,9 +42,11 @@ async def verifier(slow_reader_s: float) -> AsyncIterator[tuple[BatchingEngine, 
     engine.start()
     limits = ConnectionLimits(slow_reader_s=slow_reader_s)
     try:
-        async with running_server(engine, HOST, 0, limits=limits) as port:
-            async with grpc.aio.insecure_channel(f"{HOST}:{port}", options=NARROW) as channel:
-                yield engine, VerifierServiceStub(channel)
+        async with (
+            running_server(engine, HOST, 0, limits=limits) as port,
+            grpc.aio.insecure_channel(f"{HOST}:{port}", options=NARROW) as channel,
+        ):
+            yield engine, VerifierServiceStub(channel)
     finally:
         engine.stop()
 
@@ -52,7 +54,7 @@ async def verifier(slow_reader_s: float) -> AsyncIterator[tuple[BatchingEngine, 
 async def at_rest(engine: BatchingEngine) -> int:
     """How many passes there were when there are no more."""
     seen = -1
-    while seen != (seen := engine.counters.num_passes):
+    while seen != (seen := engine.counters.num_passes):  # noqa: ASYNC110
         await asyncio.sleep(0.3)
     return seen
 
