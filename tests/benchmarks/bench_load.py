@@ -113,10 +113,10 @@ class Edges:
                     self._address, options=(*self._options, ("own", len(self._channels)))
                 )
             )
-        return VerifierServiceStub(self._channels[-1])
+        return VerifierServiceStub(self._channels[-1])  # type: ignore[no-untyped-call]
 
     async def _read(self, call: Any) -> None:
-        while (response := await call.read()) is not grpc.aio.EOF:
+        while (response := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
             self.num_tokens += len(response.commit.tokens)
 
 
@@ -204,7 +204,7 @@ async def lags_s(address: str, seconds: float) -> list[float]:
     """How long the verifier's loop takes to answer a question, every tenth of a second."""
     lags, end = [], time.perf_counter() + seconds
     async with grpc.aio.insecure_channel(address) as channel:
-        stub: Any = VerifierServiceStub(channel)
+        stub: Any = VerifierServiceStub(channel)  # type: ignore[no-untyped-call]
         while (began := time.perf_counter()) < end:
             await stub.GetModelInfo(pb.GetModelInfoRequest())
             lags.append(time.perf_counter() - began)
@@ -243,11 +243,7 @@ async def measure(
         await active.open(num_active, reads=True)
         await asyncio.sleep(2)
         rows.append((f"{num_active} active", await window(verifier, active, seconds)))
-        began = time.perf_counter()
         await idle.open(num_idle, reads=way == "waiting")
-        print(
-            f"{num_idle} idle ones opened in {time.perf_counter() - began:.0f} s", file=sys.stderr
-        )
         await at_rest(verifier, num_active)
         name = f"{num_active} active, {num_idle} {way}"
         rows.append((name, await window(verifier, active, seconds)))

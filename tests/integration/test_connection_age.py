@@ -17,7 +17,7 @@ PATIENCE: Final = Patience(open_s=20.0, resume_s=20.0)
 
 @pytest.fixture(scope="module")
 def aging() -> Iterator[list[Replica]]:
-    ages = ("--max-connection-age-s", "0.3", "--connection-grace-s", "0.3")
+    ages = ("--max-connection-age-s", "0.5", "--connection-grace-s", "0.2")
     with replicas(OUTRIDER, str(SPEC), 2, *ages) as started:
         yield started
 
