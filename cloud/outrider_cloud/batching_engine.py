@@ -246,10 +246,12 @@ class BatchingEngine:
         self._thread.join()
         self._fail_all("The verifier is shutting down; open a new session.")
 
-    def open(self, message: OpenSession, sink: Sink, tenant: str = "") -> VerifierSession:
+    def open(
+        self, message: OpenSession, sink: Sink, tenant: str = "", max_unread: int | None = None
+    ) -> VerifierSession:
         """Admit a session; see `Engine.open`. Refuses one that does not fit the target."""
         refuse_unfit(message, self._info)
-        session = self._make_session(message, sink, tenant)
+        session = self._make_session(message, sink, tenant, max_unread)
         with self._changed:
             if self._stopping:
                 raise UnavailableError("The verifier is shutting down; use another one.")
@@ -335,7 +337,9 @@ class BatchingEngine:
 
     # --- who takes part -----------------------------------------------------------------------
 
-    def _make_session(self, message: OpenSession, sink: Sink, tenant: str) -> VerifierSession:
+    def _make_session(
+        self, message: OpenSession, sink: Sink, tenant: str, max_unread: int | None
+    ) -> VerifierSession:
         eos = () if message.ignore_eos else self._target.eos_token_ids
         max_length = min(message.num_prompt_tokens + message.max_tokens, self._info.max_positions)
         return VerifierSession(
@@ -349,6 +353,7 @@ class BatchingEngine:
             tenant=tenant,
             on_change=self.wake,
             max_own_guesses=self._max_own_guesses,
+            max_unread=max_unread,
         )
 
     def _end_unwanted(self) -> None:

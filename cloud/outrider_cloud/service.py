@@ -47,6 +47,9 @@ OPEN_TIMEOUT_S: Final = 20.0
 """How long an edge may take to send its whole prefix."""
 
 
+MAX_UNREAD_COMMITS: Final = 16
+"""A session is not decoded while so many of its commits wait for its edge to read."""
+
 LINGER_S: Final = 5.0
 """How long a stream stays open after its last commit, or an error, for the edge to close its side
 first. A write that meets the end of a stream makes gRPC drop what the edge has not read yet."""
@@ -132,7 +135,7 @@ class VerifierServicer:
     ) -> None:
         mail = SessionMail()
         sink = audit.counting(_sink_into(mail))
-        session = self._engine.open(message, sink, CALLER.get().tenant)
+        session = self._engine.open(message, sink, CALLER.get().tenant, MAX_UNREAD_COMMITS)
         audit.session_id = session.session_id
         log.event(
             _logger,

@@ -5,6 +5,7 @@ tree may be extended from other threads while a pass runs; a lock guards it, and
 during a pass. Knows nothing of other sessions.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,9 +35,6 @@ DRAFTING_FOR_S = 2.0
 DRAFT_SILENCE_S = 10.0
 """A session that is to wait for drafts goes on without them when none has come for so long."""
 
-MAX_UNREAD_COMMITS = 16
-"""A session is not decoded while so many of its commits wait for its edge to read."""
-
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -65,6 +63,7 @@ class VerifierSession:
         tenant: for whom it runs.
         on_change: called when there may be more to do.
         max_own_guesses: guesses of the verifier's own that a pass checks, if the edge allows any.
+        max_unread: it is not decoded while so many commits wait to be `taken`; None: it always is.
         clock: seconds, monotonic.
 
     Attributes:
@@ -86,6 +85,7 @@ class VerifierSession:
         tenant: str = "",
         on_change: Callable[[], None] = lambda: None,
         max_own_guesses: int = 0,
+        max_unread: int | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.session_id = session_id
@@ -115,6 +115,7 @@ class VerifierSession:
         self.is_unwanted = False
         self.turned_away: OutriderError | None = None
         self._has_ended = False
+        self._max_unread = math.inf if max_unread is None else max_unread
         self._num_unread = 0  # commits
         self.is_paused = False
         self._runnable_since = clock()
@@ -181,7 +182,7 @@ class VerifierSession:
         """One more commit is on its way; see `EngineSession.taken`."""
         with self._lock:
             self._num_unread -= 1
-            goes_on = self.is_paused and self._num_unread < MAX_UNREAD_COMMITS
+            goes_on = self.is_paused and self._num_unread < self._max_unread
             self.is_paused &= not goes_on
         if goes_on:
             self._on_change()
@@ -304,7 +305,7 @@ class VerifierSession:
         self._runnable_since = self._clock()
         with self._lock:
             self._num_unread += 1
-            self.is_paused = self._num_unread >= MAX_UNREAD_COMMITS
+            self.is_paused = self._num_unread >= self._max_unread
         self._sink(
             Commit(
                 start=self._tree.num_committed - len(verdict.tokens),

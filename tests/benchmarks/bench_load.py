@@ -85,7 +85,7 @@ class Edges:
         for call in self._calls:
             call.cancel()
         for channel in self._channels:
-            await channel.close()
+            await channel.close(None)
 
     async def _open_one(self, number: int, *, reads: bool) -> None:
         call = self._stub().Session()

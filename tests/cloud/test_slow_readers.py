@@ -15,7 +15,7 @@ from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.connection_limits import ConnectionLimits
 from outrider_cloud.server import running_server
-from outrider_cloud.session import MAX_UNREAD_COMMITS
+from outrider_cloud.service import MAX_UNREAD_COMMITS
 from outrider_common.errors import REASON_METADATA_KEY
 from outrider_common.messages import Limits
 
