@@ -409,10 +409,10 @@ class BatchingEngine:
         return True
 
     def _assign(self, grants: Sequence[Grant]) -> list[Assignment]:
-        by_id = self._book.running_by_id
-        placed = [
+        granted = [(self._book.running_by_id(str(grant.key)), grant) for grant in grants]
+        placed = [  # one that is placed may make another one of them wait
             (session, grant)
-            for session, grant in ((by_id(str(grant.key)), grant) for grant in grants)
+            for session, grant in granted
             if self._make_room(session, max(grant.prefill_tokens, 1))
         ]
         return [(session, session.plan(grant)) for session, grant in placed]
