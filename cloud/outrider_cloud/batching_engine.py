@@ -19,7 +19,7 @@ from typing import Final
 from outrider_cloud.admission import refuse_unfit
 from outrider_cloud.choice import ChoicePoint, PassLogits
 from outrider_cloud.engine import Sink
-from outrider_cloud.engine_meters import FAILED, EngineMeters
+from outrider_cloud.engine_meters import FAILED, TURNED_AWAY, EngineMeters
 from outrider_cloud.engine_stats import (
     EngineCounters,
     EngineHoldings,
@@ -246,10 +246,12 @@ class BatchingEngine:
         self._thread.join()
         self._fail_all("The verifier is shutting down; open a new session.")
 
-    def open(self, message: OpenSession, sink: Sink, tenant: str = "") -> VerifierSession:
+    def open(
+        self, message: OpenSession, sink: Sink, tenant: str = "", max_unread: int | None = None
+    ) -> VerifierSession:
         """Admit a session; see `Engine.open`. Refuses one that does not fit the target."""
         refuse_unfit(message, self._info)
-        session = self._make_session(message, sink, tenant)
+        session = self._make_session(message, sink, tenant, max_unread)
         with self._changed:
             if self._stopping:
                 raise UnavailableError("The verifier is shutting down; use another one.")
@@ -283,7 +285,7 @@ class BatchingEngine:
         next pass is scheduled when this one is over. No session of it may gain or lose a page as
         long as it runs.
         """
-        self._end_cancelled()
+        self._end_unwanted()
         self._let_in()
         launched = self._launch(self._schedule())
         self._outbox.deliver()
@@ -335,7 +337,9 @@ class BatchingEngine:
 
     # --- who takes part -----------------------------------------------------------------------
 
-    def _make_session(self, message: OpenSession, sink: Sink, tenant: str) -> VerifierSession:
+    def _make_session(
+        self, message: OpenSession, sink: Sink, tenant: str, max_unread: int | None
+    ) -> VerifierSession:
         eos = () if message.ignore_eos else self._target.eos_token_ids
         max_length = min(message.num_prompt_tokens + message.max_tokens, self._info.max_positions)
         return VerifierSession(
@@ -349,11 +353,17 @@ class BatchingEngine:
             tenant=tenant,
             on_change=self.wake,
             max_own_guesses=self._max_own_guesses,
+            max_unread=max_unread,
         )
 
-    def _end_cancelled(self) -> None:
-        for session in (*self._book.running, *self._book.waiting):
-            if session.is_cancelled:
+    def _end_unwanted(self) -> None:
+        everybody = (*self._book.running, *self._book.waiting)
+        for session in [one for one in everybody if one.is_unwanted]:
+            if session.turned_away is not None:
+                self._meters.turned_away()
+                self._remove(session, TURNED_AWAY)
+                session.fail(session.turned_away)
+            else:
                 self._remove(session, FinishReason.CANCELLED)
                 session.end_cancelled()
 
@@ -382,7 +392,8 @@ class BatchingEngine:
         return [
             session.load()
             for session in self._book.running
-            if self.row_limits.may_run(session.tenant)
+            if not session.is_paused
+            and self.row_limits.may_run(session.tenant)
             and (not session.is_prefilling or self._may_prefill(session, being_computed))
         ]
 
@@ -398,10 +409,10 @@ class BatchingEngine:
         return True
 
     def _assign(self, grants: Sequence[Grant]) -> list[Assignment]:
-        by_id = {session.session_id: session for session in self._book.running}
-        placed = [
+        granted = [(self._book.running_by_id(str(grant.key)), grant) for grant in grants]
+        placed = [  # one that is placed may make another one of them wait
             (session, grant)
-            for session, grant in ((by_id[str(grant.key)], grant) for grant in grants)
+            for session, grant in granted
             if self._make_room(session, max(grant.prefill_tokens, 1))
         ]
         return [(session, session.plan(grant)) for session, grant in placed]

@@ -38,6 +38,13 @@ class EngineSession(Protocol):
         """No more draft nodes will come."""
         ...
 
+    def taken(self) -> None:
+        """One more commit is on its way to the edge; called by one thread.
+
+        See `max_unread` of `Engine.open`.
+        """
+        ...
+
     def cancel(self) -> None:
         """Want no more tokens. Harmless when the session has ended already."""
         ...
@@ -56,7 +63,9 @@ class Engine(Protocol):
         """How many sessions run and wait."""
         ...
 
-    def open(self, message: OpenSession, sink: Sink, tenant: str = "") -> EngineSession:
+    def open(
+        self, message: OpenSession, sink: Sink, tenant: str = "", max_unread: int | None = None
+    ) -> EngineSession:
         """Admit a session that fits `info`; its events go to `sink` until one ends it.
 
         A commit with a finish reason ends a session, and so does an error.
@@ -65,6 +74,8 @@ class Engine(Protocol):
             message: what the edge asks for.
             sink: takes the events.
             tenant: for whom it runs; rows and places are shared out between tenants.
+            max_unread: it is not decoded while so many of its commits wait to be `taken`; None: it
+                always is.
 
         Raises:
             CapacityError: no room for another session, not even to wait.

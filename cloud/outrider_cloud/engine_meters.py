@@ -27,6 +27,9 @@ NO_TENANT: Final = "anonymous"
 FAILED: Final = "failed"
 """How a session ended that ended with an error."""
 
+TURNED_AWAY: Final = "turned_away"
+"""How a session ended that gave its place to another tenant's before it had run."""
+
 MAX_POSITION: Final = 32
 """Accepted nodes from this place in their pass on are counted together."""
 
@@ -143,7 +146,7 @@ class EngineMeters:
 
         Args:
             session: the session.
-            how: a finish reason, or `FAILED`.
+            how: a finish reason, `FAILED` or `TURNED_AWAY`.
             num_nodes: the draft nodes that its edge has sent.
             now: when.
         """

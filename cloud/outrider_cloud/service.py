@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Final
 
+import grpc
+
 from outrider.v1 import verifier_pb2 as pb
 from outrider_cloud.admission import check_model_name, refuse_unknown_tokens
 from outrider_cloud.audit import SessionAudit, audited
@@ -27,10 +29,11 @@ from outrider_common import log
 from outrider_common.errors import (
     OutriderError,
     ProtocolViolationError,
+    SlowReaderError,
     UnavailableError,
     ungrouped,
 )
-from outrider_common.messages import ModelInfo, Opened, OpenSession
+from outrider_common.messages import Commit, ModelInfo, Opened, OpenSession
 from outrider_common.spans import NO_SPANS, Spans
 from outrider_common.wire import EventEncoder, OpenAssembler, encode_model_info
 from outrider_common.wire_nodes import NodeDecoder
@@ -43,6 +46,9 @@ Responses = AsyncIterator[pb.SessionResponse]
 OPEN_TIMEOUT_S: Final = 20.0
 """How long an edge may take to send its whole prefix."""
 
+
+MAX_UNREAD_COMMITS: Final = 16
+"""A session is not decoded while so many of its commits wait for its edge to read."""
 
 LINGER_S: Final = 5.0
 """How long a stream stays open after its last commit, or an error, for the edge to close its side
@@ -57,6 +63,7 @@ class VerifierServicer:
         drain: knows when the verifier is about to end.
         usage: of tenants; sessions hold tokens there.
         spans: where sessions are traced.
+        slow_reader_s: how long an edge may take to read what waits for it; 0: for ever.
     """
 
     def __init__(
@@ -65,11 +72,13 @@ class VerifierServicer:
         drain: Drain | None = None,
         usage: TenantUsage | None = None,
         spans: Spans = NO_SPANS,
+        slow_reader_s: float = 0.0,
     ) -> None:
         self._engine = engine
         self._drain = drain or Drain()
         self._usage = usage or TenantUsage()
         self._spans = spans
+        self._slow_reader_s = slow_reader_s
 
     async def GetModelInfo(  # noqa: N802  (the name on the wire)
         self, request: pb.GetModelInfoRequest | Unreadable, context: Context
@@ -86,6 +95,10 @@ class VerifierServicer:
         """One generation."""
         try:
             await self._serve(all_readable(requests), context)
+        except SlowReaderError as error:
+            with contextlib.suppress(TimeoutError):  # it may not read this either
+                async with asyncio.timeout(LINGER_S):
+                    await abort(context, error, requests)
         except OutriderError as error:
             await abort(context, error, requests)
 
@@ -122,7 +135,7 @@ class VerifierServicer:
     ) -> None:
         mail = SessionMail()
         sink = audit.counting(_sink_into(mail))
-        session = self._engine.open(message, sink, CALLER.get().tenant)
+        session = self._engine.open(message, sink, CALLER.get().tenant, MAX_UNREAD_COMMITS)
         audit.session_id = session.session_id
         log.event(
             _logger,
@@ -134,8 +147,8 @@ class VerifierServicer:
         encoder = EventEncoder(len(message.prefix))
         try:
             with self._drain.session(mail):
-                await context.write(encoder.encode(self._opened(session, message)))
-                responses = on_ticks(_encoded(mail, encoder, sums), message.pad_ms)
+                await self._write(context, encoder.encode(self._opened(session, message)))
+                responses = on_ticks(_encoded(mail, encoder, sums, session), message.pad_ms)
                 await self._converse(requests, context, session, mail, responses)
         finally:
             session.cancel()
@@ -180,11 +193,25 @@ class VerifierServicer:
                     self._read(requests, session, mail), name=f"read-{session.session_id}"
                 )
                 async for response in responses:
-                    await context.write(response)
+                    await self._write(context, response)
                 await asyncio.wait([reader], timeout=LINGER_S)
                 reader.cancel()
         if mail.error is not None:
             raise mail.error
+
+    async def _write(self, context: Context, response: pb.SessionResponse) -> None:
+        """Write a message; waits while the edge does not read, up to a bound."""
+        try:
+            async with asyncio.timeout(self._slow_reader_s or None):
+                await context.write(response)
+        except grpc.aio.InternalError:
+            raise UnavailableError("The edge has gone while something was written.") from None
+        except TimeoutError:
+            raise SlowReaderError(
+                f"The edge has read nothing for {self._slow_reader_s:g} s "
+                "(verifier.slow_reader_s) while commits waited for it; read the stream as it "
+                "comes, and open a new session to go on."
+            ) from None
 
     async def _read(self, requests: Requests, session: EngineSession, mail: SessionMail) -> None:
         """Read what the edge sends, to the end, also after a message that no correct edge sends."""
@@ -221,10 +248,14 @@ class VerifierServicer:
         session.end_drafts()
 
 
-async def _encoded(mail: SessionMail, encoder: EventEncoder, sums: SessionSums) -> Responses:
+async def _encoded(
+    mail: SessionMail, encoder: EventEncoder, sums: SessionSums, session: EngineSession
+) -> Responses:
     async for event in mail.events():
         sums.add(event)
         yield encoder.encode(event)
+        if isinstance(event, Commit):
+            session.taken()  # now that the next one is wanted
 
 
 def _sink_into(mail: SessionMail) -> Sink:

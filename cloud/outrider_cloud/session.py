@@ -5,6 +5,7 @@ tree may be extended from other threads while a pass runs; a lock guards it, and
 during a pass. Knows nothing of other sessions.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -62,7 +63,14 @@ class VerifierSession:
         tenant: for whom it runs.
         on_change: called when there may be more to do.
         max_own_guesses: guesses of the verifier's own that a pass checks, if the edge allows any.
+        max_unread: it is not decoded while so many commits wait to be `taken`; None: it always is.
         clock: seconds, monotonic.
+
+    Attributes:
+        is_paused: its edge has yet to read so much that there should not be more. Kept, as the
+            engine asks thousands of sessions before each pass.
+        is_unwanted: it is to end before its next pass. Kept for the same reason.
+        turned_away: why it has to give its place to another one before it has run.
     """
 
     def __init__(
@@ -77,6 +85,7 @@ class VerifierSession:
         tenant: str = "",
         on_change: Callable[[], None] = lambda: None,
         max_own_guesses: int = 0,
+        max_unread: int | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.session_id = session_id
@@ -103,16 +112,20 @@ class VerifierSession:
         self._candidates: list[Candidate] = []
         self._waits_for_drafts = message.waits_for_drafts
         self._holding_since: float | None = None
-        self._cancelled = False
+        self.is_unwanted = False
+        self.turned_away: OutriderError | None = None
         self._has_ended = False
+        self._max_unread = math.inf if max_unread is None else max_unread
+        self._num_unread = 0  # commits
+        self.is_paused = False
         self._runnable_since = clock()
         self.figures = SessionFigures(tenant, message.num_prompt_tokens, self._runnable_since)
         self._drafted_at = -DRAFTING_FOR_S
 
     @property
-    def is_cancelled(self) -> bool:
-        """Whether no more tokens are wanted."""
-        return self._cancelled
+    def has_run(self) -> bool:
+        """Whether it was let in at least once."""
+        return self.figures.counts is not None
 
     @property
     def num_nodes(self) -> int:
@@ -162,8 +175,22 @@ class VerifierSession:
 
     def cancel(self) -> None:
         """Want no more tokens; the session ends before its next pass."""
-        self._cancelled = True
+        self.is_unwanted = True
         self._on_change()
+
+    def taken(self) -> None:
+        """One more commit is on its way; see `EngineSession.taken`."""
+        with self._lock:
+            self._num_unread -= 1
+            goes_on = self.is_paused and self._num_unread < self._max_unread
+            self.is_paused &= not goes_on
+        if goes_on:
+            self._on_change()
+
+    def turn_away(self, error: OutriderError) -> None:
+        """Give the place to another session; it ends with this error before it has run."""
+        self.turned_away = error
+        self.is_unwanted = True
 
     # --- called by the engine: memory ---------------------------------------------------------
 
@@ -276,6 +303,9 @@ class VerifierSession:
         self._has_ended = verdict.finish_reason is not None
         queue_s = began - self._runnable_since
         self._runnable_since = self._clock()
+        with self._lock:
+            self._num_unread += 1
+            self.is_paused = self._num_unread >= self._max_unread
         self._sink(
             Commit(
                 start=self._tree.num_committed - len(verdict.tokens),

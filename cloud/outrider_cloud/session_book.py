@@ -1,8 +1,9 @@
 """Which sessions run and which wait for room; who is let in next, and who is turned away.
 
 A new session waits until it is started; one that has to make room waits again, before all others
-of its tenant. Between tenants, the one with the fewest running sessions is next. May be used from
-any thread. Knows nothing of pages, passes or tokens.
+of its tenant. Between tenants, the one with the fewest running sessions is next. Where all places
+are taken, a tenant that has many gives one that still waits to a tenant that has few. May be used
+from any thread. Knows nothing of pages, passes or tokens.
 """
 
 import threading
@@ -40,6 +41,7 @@ class SessionBook:
         self._running = _Line(self._numbers)
         self._waiting: dict[str, _Line] = {}  # of each tenant that has any
         self._num_running_of: Counter[str] = Counter()
+        self._leaving: Counter[str] = Counter()  # of each tenant, those that give way
         self._left_at = clock()
         self._seconds_per_place = _SHORTEST_RETRY_S
 
@@ -68,25 +70,23 @@ class SessionBook:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    def running_by_id(self, session_id: str) -> VerifierSession:
+        """A session that runs."""
+        return self._running[session_id]
+
     def is_running(self, session: VerifierSession) -> bool:
         """Whether a session runs."""
         return session in self._running
 
     def join(self, session: VerifierSession) -> None:
-        """A new session waits.
+        """A new session waits; another one may have to give way (`VerifierSession.turned_away`).
 
         Raises:
             CapacityError: too many wait already; it says when to try again.
         """
         with self._lock:
-            num_places = self._max_running + self._max_waiting
-            if len(self) >= num_places:
-                raise CapacityError(
-                    f"All {num_places} places of this verifier are taken ({self.num_running} "
-                    f"sessions run, {self.num_waiting} wait); try again later, or raise "
-                    "verifier.max_sessions or verifier.max_waiting_sessions.",
-                    retry_after_s=self._retry_after_s(),
-                )
+            if len(self) - self._leaving.total() >= self._max_running + self._max_waiting:
+                self._make_place(session.tenant)
             self._num_opened += 1
             self._numbers[session.session_id] = self._num_opened
             self._wait(session)
@@ -122,9 +122,34 @@ class SessionBook:
             else:
                 self._wait_no_more(session)
             del self._numbers[session.session_id]
+            if session.turned_away is not None:
+                self._leaving[session.tenant] -= 1
             now = self._clock()
             self._seconds_per_place += _SMOOTHING * (now - self._left_at - self._seconds_per_place)
             self._left_at = now
+
+    def _make_place(self, tenant: str) -> None:
+        """Let the youngest that waits of the tenant with the most places give way to a newcomer."""
+        donor = max(self._waiting, key=self._num_places_of, default=tenant)
+        line = self._waiting.get(donor, _Line(self._numbers))
+        staying = (one for one in reversed(line) if one.turned_away is None and not one.has_run)
+        victim = next(staying, None)
+        if victim is None or self._num_places_of(donor) < self._num_places_of(tenant) + 2:
+            raise self._full()
+        victim.turn_away(self._full())
+        self._leaving[donor] += 1
+
+    def _num_places_of(self, tenant: str) -> int:
+        num_waiting = len(self._waiting.get(tenant, ()))
+        return self._num_running_of[tenant] + num_waiting - self._leaving[tenant]
+
+    def _full(self) -> CapacityError:
+        return CapacityError(
+            f"All {self._max_running + self._max_waiting} places of this verifier are taken "
+            f"({self.num_running} sessions run, {self.num_waiting} wait); try again later, or "
+            "raise verifier.max_sessions or verifier.max_waiting_sessions.",
+            retry_after_s=self._retry_after_s(),
+        )
 
     def _wait(self, session: VerifierSession) -> None:
         self._waiting.setdefault(session.tenant, _Line(self._numbers)).add(session)
@@ -168,11 +193,17 @@ class _Line:
     def remove(self, session: VerifierSession) -> None:
         del self._sessions[session.session_id]
 
+    def __getitem__(self, session_id: str) -> VerifierSession:
+        return self._sessions[session_id]
+
     def __contains__(self, session: VerifierSession) -> bool:
         return session.session_id in self._sessions
 
     def __iter__(self) -> Iterator[VerifierSession]:
         return iter(self._sessions.values())
+
+    def __reversed__(self) -> Iterator[VerifierSession]:
+        return reversed(self._sessions.values())
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -14,8 +14,8 @@ from outrider_common.messages import Commit, Failure, GoAway, Pong, ServerEvent
 class SessionMail:
     """The events of one session; of the event loop only.
 
-    What waits is bounded: one commit for each token at most, one answer to all pings, one go-away,
-    and an error.
+    What waits is bounded: so many commits as the engine lets wait, one answer to all pings, a
+    go-away and an error.
 
     Attributes:
         error: what ended the session, if an error did and it was said.

@@ -341,6 +341,36 @@ class VerifierSettings(Section):
         le=1_000_000,
         description="Sessions of one connection at the same time; further ones wait at the edge.",
     )
+    slow_reader_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description=(
+            "Seconds that an edge may leave unread what waits for it, before its session ends; 0 "
+            "waits for ever. Meanwhile nothing is computed for it."
+        ),
+    )
+    max_connection_age_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description=(
+            "Seconds, give or take a tenth, after which a connection takes no more sessions, so "
+            "that edges connect anew and load spreads over new verifiers. 0: it grows old."
+        ),
+    )
+    connection_grace_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description=(
+            "Seconds that sessions may go on over a connection that has reached its age; what is "
+            "left then goes on over a new one."
+        ),
+    )
     audit: bool = Field(
         default=False,
         description=(

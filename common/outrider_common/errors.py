@@ -117,6 +117,12 @@ class QuotaError(CapacityError):
     reason = "QUOTA"
 
 
+class SlowReaderError(CapacityError):
+    """What an edge does not read is not kept for ever: its session has ended."""
+
+    reason = "SLOW_READER"
+
+
 class UnauthenticatedError(OutriderError):
     """Nobody can tell who is asking."""
 
