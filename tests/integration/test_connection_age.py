@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -12,14 +13,22 @@ from test_failover import NUM_SESSIONS, SPEC, an_edge, assert_whole
 from outrider_edge.resuming import Patience
 
 OUTRIDER: Final = [sys.executable, "-m", "outrider"]
+SLOW: Final = replace(SPEC, c0_s=0.04)
+"""The same text, in passes so long that no answer fits into the life of a connection."""
+
 PATIENCE: Final = Patience(open_s=20.0, resume_s=20.0)
 
 
 @pytest.fixture(scope="module")
 def aging() -> Iterator[list[Replica]]:
-    ages = ("--max-connection-age-s", "0.5", "--connection-grace-s", "0.2")
-    with replicas(OUTRIDER, str(SPEC), 2, *ages) as started:
+    ages = ("--max-connection-age-s", "0.4", "--connection-grace-s", "0.1")
+    with replicas(OUTRIDER, str(SLOW), 2, *ages) as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def _edges_know_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("test_failover.SPEC", SLOW)
 
 
 async def test_answers_outlive_their_connections(aging: list[Replica]) -> None:
