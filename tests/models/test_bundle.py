@@ -264,5 +264,5 @@ def test_a_fingerprint_depends_on_the_pairs_and_not_on_their_order(
 def test_a_chat_template_that_is_no_text_is_refused(directory: Path) -> None:
     template = directory / "chat_template.jinja"
     template.write_bytes(b"\xff" * template.stat().st_size)
-    with pytest.raises(ModelFileError, match="chat_template.jinja cannot be read as text"):
+    with pytest.raises(ModelFileError, match="cannot be read as text"):
         Bundle.load(directory).chat_template()
