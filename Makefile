@@ -40,7 +40,7 @@ check: setup programs ## Format, lint, types, import rules, wire, deployment, pi
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	MYPYPATH=tests:tests/benchmarks:tests/edge:tests/integration $(BIN)/mypy tests/benchmarks
-	MYPYPATH=tests/fuzz:tests/cloud:tests/edge $(BIN)/mypy tests/fuzz --exclude guided
+	MYPYPATH=tests:tests/fuzz:tests/cloud:tests/edge $(BIN)/mypy tests/fuzz --exclude guided
 	MYPYPATH=tests/chaos:tests/cloud:tests/edge $(BIN)/mypy tests/chaos
 	$(BIN)/mypy tools
 	$(BIN)/lint-imports
@@ -64,7 +64,7 @@ exactness: setup ## Compare 100,000 tokens over random policies and broken links
 	$(BIN)/python tests/chaos/exactness.py $(EXACTNESS)
 
 fuzz: setup ## Send 100,000 bad messages to each surface, and look at every answer (half an hour)
-	PYTHONPATH=tests/cloud:tests/edge $(BIN)/python tests/fuzz/fuzz.py $(FUZZ)
+	PYTHONPATH=tests:tests/cloud:tests/edge $(BIN)/python tests/fuzz/fuzz.py $(FUZZ)
 
 fuzz-guided: setup ## Fuzz what reads messages, guided by coverage (SURFACE=edge, verifier or program; needs atheris)
 	PYTHONPATH=tests/cloud:tests/edge:tests/fuzz $(BIN)/python tests/fuzz/guided.py $(or $(SURFACE),edge) -max_total_time=300
