@@ -52,6 +52,10 @@ _CHANNEL_OPTIONS: Final = (
     # a session is tried again is for `resuming` to say, so that the channel need not be patient.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # By its name a pause, but also how long a connection may take to be made, 20 s by itself: one
+    # whose other end is gone in the middle of that would hold up all calls for so long. Making one
+    # takes three round trips with TLS.
+    ("grpc.min_reconnect_backoff_ms", 4_000),
     # Else a second channel would share the silent connection of the first.
     ("grpc.use_local_subchannel_pool", 1),
 )
