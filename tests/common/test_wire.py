@@ -416,7 +416,7 @@ def test_a_model_info_survives_the_wire(info: ModelInfo) -> None:
 
 @given(
     kind=st.sampled_from([CapacityError, DrainingError, InvalidPromptError, UnavailableError]),
-    sentence=st.text(max_size=80),
+    sentence=st.text(min_size=1, max_size=80),
     retry_after_s=st.none() | st.integers(1, 10**6).map(lambda ms: ms / 1000),
 )
 def test_an_error_survives_the_wire(
@@ -429,3 +429,9 @@ def test_an_error_survives_the_wire(
     assert type(decoded.error) is kind
     assert str(decoded.error) == sentence
     assert decoded.error.retry_after_s == retry_after_s
+
+
+def test_an_error_that_says_nothing_gets_a_sentence() -> None:
+    decoded = EventDecoder(3).decode(EventEncoder(3).encode(Failure(UnavailableError(""))))
+    assert isinstance(decoded, Failure)
+    assert str(decoded.error) == "The other side failed and did not say why; try again."
