@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from fake_runtime import a_tokenizer
@@ -37,6 +38,9 @@ HOST: Final = "127.0.0.1"
 PASS_S: Final = 0.003
 DRAIN_S: Final = 0.3
 PATIENCE: Final = Patience(open_s=20.0, resume_s=20.0, heartbeat_s=0.4)
+CONNECT_TIMEOUT_S: Final = 1.0
+"""As much less than the patience as in the default settings."""
+
 LEFT_AFTER_S: Final = 10.0
 """What an edge has left behind is gone by then."""
 
@@ -205,7 +209,8 @@ async def an_arena(num_verifiers: int, seed: int) -> AsyncIterator[Arena]:
             for replica in replicas
         ]
         addresses = [link.address for link in links]
-        pool = VerifierPool(_resolved_to(addresses), GrpcLink, lambda _info: None, is_dynamic=False)
+        connect = partial(GrpcLink, connect_timeout_s=CONNECT_TIMEOUT_S)
+        pool = VerifierPool(_resolved_to(addresses), connect, lambda _info: None, is_dynamic=False)
         stack.push_async_callback(pool.close)
         await pool.meet()
         await stack.enter_async_context(pool.kept())

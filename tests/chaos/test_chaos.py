@@ -11,9 +11,9 @@ from outrider_common.sampling import SamplingParams
 from outrider_edge.answer import Answer
 from outrider_edge.generation import GenerationRequest
 
-SEEDS_THAT_FOUND_SOMETHING = (5, 100, 122, 134, 10700)
+SEEDS_THAT_FOUND_SOMETHING = (5, 100, 122, 134, 10700, 20307)
 """A session was opened over a connection whose other end was gone, and nobody noticed; in the last
-one, it was gone before the connection was whole."""
+two, it was gone before the connection was whole."""
 
 SOME_MORE = range(3000, 3008)
 
