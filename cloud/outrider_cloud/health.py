@@ -10,8 +10,9 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from outrider_cloud.binding import bind
 from outrider_cloud.handlers import SERVICE_NAME
-from outrider_common.errors import PortInUseError, UnavailableError
+from outrider_common.errors import UnavailableError
 
 MAX_HEALTH_BYTES: Final = 1024
 """The largest question about health."""
@@ -39,13 +40,13 @@ async def health_port(servicer: Any, host: str, port: int | None) -> AsyncIterat
         return
     server = grpc.aio.server(options=_OPTIONS)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    try:
-        bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    except RuntimeError as error:
-        raise PortInUseError(
-            f"Cannot answer health checks on {host}:{port}: the port is in use or the address is "
-            "not this machine's; choose another one with --health-port."
-        ) from error
+    bound = bind(
+        server,
+        host,
+        port,
+        purpose="answer health checks",
+        remedy="choose another one with --health-port.",
+    )
     await server.start()
     try:
         yield bound

@@ -21,6 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tokenizers import Tokenizer
 
 from outrider_cloud.batching_engine import BatchingEngine
+from outrider_cloud.binding import bind
 from outrider_cloud.compiled_linear import FewRowsKernel
 from outrider_cloud.connection_limits import NO_LIMITS, ConnectionLimits
 from outrider_cloud.drain import Drain
@@ -43,7 +44,6 @@ from outrider_common.acceptance import AcceptanceMode
 from outrider_common.config import TelemetrySettings, VerifierSettings
 from outrider_common.errors import (
     ModelFileError,
-    PortInUseError,
     UnavailableError,
     UnsupportedError,
 )
@@ -202,7 +202,14 @@ async def running_server(
     add_to_server(servicer, server)
     status = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    bound_port = _bind(server, host, port, security.credentials)
+    bound_port = bind(
+        server,
+        host,
+        port,
+        security.credentials,
+        purpose="listen",
+        remedy="choose another with --port or --host (--port 0 takes any free one).",
+    )
     async with health_port(status, host, security.health_port):
         await server.start()
         for name in ("", SERVICE_NAME):
@@ -312,25 +319,6 @@ def _server_options(max_message_bytes: int) -> Sequence[tuple[str, Any]]:
         ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
         ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS),
     )
-
-
-def _bind(
-    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None
-) -> int:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        if credentials is None:
-            bound = server.add_insecure_port(address)
-        else:
-            bound = server.add_secure_port(address, credentials)
-    except RuntimeError:
-        bound = 0
-    if bound == 0:
-        raise PortInUseError(
-            f"Cannot listen on {address}: the port is in use or the address is not this "
-            "machine's; choose another with --port or --host (--port 0 takes any free one)."
-        )
-    return bound
 
 
 def _stop_signal(drain: Drain) -> asyncio.Event:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
@@ -33,7 +33,7 @@ from outrider_edge.http_exchange import (
     encode_json,
 )
 from outrider_edge.idempotency_key import KEY_HEADER, idempotency_key
-from outrider_edge.journal.desk import Asked
+from outrider_edge.journal.desk import Asked, Head
 from outrider_edge.json_fields import parse_json
 from outrider_edge.live_trace import Json, TextOf, event_json
 from outrider_edge.logprob_wording import SpokenTokens
@@ -59,30 +59,6 @@ Events = Callable[[], Awaitable[Sequence[Event]]]
 
 Parse = Callable[[object, SamplingSettings, FreshSeed], ApiRequest]
 """Turns the body of a request into what it asks for."""
-
-
-class Head(Protocol):
-    """What is known of an answer before it begins."""
-
-    @property
-    def answer_id(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def created(self) -> int:
-        """When it was asked for, in seconds since 1970."""
-        ...
-
-    @property
-    def model(self) -> str:
-        """The target's name."""
-        ...
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        """Of all prompts."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

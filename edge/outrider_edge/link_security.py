@@ -11,7 +11,7 @@ from typing import Final
 from outrider_common.config import EdgeSettings
 from outrider_common.errors import ConfigError
 from outrider_common.tls_files import Presenter, TlsFiles, TlsMaterial, read_tls_files
-from outrider_edge.verifier_addresses import DNS, split_addresses
+from outrider_edge.verifier_addresses import DNS, host_and_port, split_addresses
 
 _MAX_TOKEN_BYTES: Final = 4096
 
@@ -98,7 +98,7 @@ NO_SECURITY: Final = LinkSecurity()
 
 def is_loopback(address: str) -> bool:
     """Whether host:port surely is this machine: `localhost`, or a loopback address in numbers."""
-    host = address.rpartition(":")[0].strip("[]")
+    host, _ = host_and_port(address)
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -108,7 +108,7 @@ def is_loopback(address: str) -> bool:
 def _name_in_dns(verifier: str) -> str | None:
     """The name whose addresses are the verifiers: their certificates have it, not the addresses."""
     names = [part for part in split_addresses(verifier) if part.startswith(DNS)]
-    return names[0].removeprefix(DNS).rpartition(":")[0].strip("[]") if names else None
+    return host_and_port(names[0])[0] if names else None
 
 
 def _read_token(path: Path) -> str:

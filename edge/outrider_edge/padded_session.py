@@ -15,25 +15,22 @@ from outrider_common.padding import padded
 from outrider_common.tree import DraftNode
 from outrider_common.wire import encode_cancel, encode_ping
 from outrider_common.wire_nodes import NodeEncoder
+from outrider_edge.link import SessionLink
+from outrider_edge.wrapped_session import WrappedSession
 
 MAX_NODES: Final = 16
 """So many nodes travel with a tick; they fit into one padded message in most cases."""
 
 
-class _Stream(Protocol):
-    """What a session's messages go through."""
+class _Stream(SessionLink, Protocol):
+    """A session that takes messages as they are."""
 
-    @property
-    def bytes_up(self) -> int: ...
-    @property
-    def bytes_down(self) -> int: ...
-    async def send(self, request: pb.SessionRequest) -> None: ...
-    async def receive(self) -> ServerEvent | None: ...
-    def close(self) -> None: ...
-    def give_up(self) -> None: ...
+    async def send(self, request: pb.SessionRequest) -> None:
+        """Send one message."""
+        ...
 
 
-class PaddedSession:
+class PaddedSession(WrappedSession):
     """One session's stream, padded.
 
     Args:
@@ -42,27 +39,13 @@ class PaddedSession:
     """
 
     def __init__(self, stream: _Stream, pad_ms: int) -> None:
-        self._stream = stream
+        super().__init__(stream)
+        self._sender = stream
         self._pad_ms = pad_ms
         self._encoder = NodeEncoder()
         self._nodes: deque[DraftNode] = deque()
         self._requests: deque[pb.SessionRequest] = deque()
         self._ticking: asyncio.Task[None] | None = None
-
-    @property
-    def estimators(self) -> None:
-        """The pace of the only verifier is known elsewhere."""
-        return
-
-    @property
-    def bytes_up(self) -> int:
-        """Bytes sent so far, with the framing of each message."""
-        return self._stream.bytes_up
-
-    @property
-    def bytes_down(self) -> int:
-        """Bytes received so far, with the framing of each message."""
-        return self._stream.bytes_down
 
     async def extend(self, nodes: Sequence[DraftNode]) -> None:
         """Send draft nodes with the next ticks."""
@@ -83,7 +66,7 @@ class PaddedSession:
         Raises:
             MismatchError: the verifier cannot pad.
         """
-        event = await self._stream.receive()
+        event = await super().receive()
         if isinstance(event, Opened):
             self._refuse_unpadded(event)
             self._ticking = asyncio.create_task(self._tick(), name="padded-session")
@@ -94,12 +77,12 @@ class PaddedSession:
     def close(self) -> None:
         """Give the stream up, whatever state it is in."""
         self._stop()
-        self._stream.close()
+        super().close()
 
     def give_up(self) -> None:
         """Close it because nothing comes any more; see `SessionLink.give_up`."""
         self._stop()
-        self._stream.give_up()
+        super().give_up()
 
     async def _tick(self) -> None:
         loop, tick_s = asyncio.get_running_loop(), self._pad_ms / 1000
@@ -107,7 +90,7 @@ class PaddedSession:
         while True:
             due = max(due + tick_s, loop.time())
             await asyncio.sleep(due - loop.time())
-            await self._stream.send(padded(self._next_request()))
+            await self._sender.send(padded(self._next_request()))
 
     def _next_request(self) -> pb.SessionRequest:
         """What there is to say, or nothing."""

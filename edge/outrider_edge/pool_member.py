@@ -4,19 +4,19 @@ Knows nothing of the others.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from outrider_common import log
 from outrider_common.errors import OutriderError, UnavailableError
 from outrider_common.messages import GoAway, ModelInfo, Opened, OpenSession, ServerEvent
-from outrider_common.tree import DraftNode
 from outrider_edge.availability import Availability, State
 from outrider_edge.estimators import Estimators, RunningQuantile
 from outrider_edge.link import SessionLink, VerifierLink
 from outrider_edge.session import Clock
 from outrider_edge.verifier_choice import Choice
+from outrider_edge.wrapped_session import WrappedSession
 
 _logger = logging.getLogger(__name__)
 
@@ -168,55 +168,38 @@ class Member:
         )
 
 
-@dataclass(slots=True)
-class _MemberSession:
+class _MemberSession(WrappedSession):
     """A session that tells its member what became of it."""
 
-    stream: SessionLink
-    member: Member
-    _is_closed: bool = False
+    def __init__(self, stream: SessionLink, member: Member) -> None:
+        super().__init__(stream)
+        self._member = member
+        self._is_closed = False
 
     @property
     def estimators(self) -> Estimators:
-        return self.member.estimators
-
-    @property
-    def bytes_up(self) -> int:
-        return self.stream.bytes_up
-
-    @property
-    def bytes_down(self) -> int:
-        return self.stream.bytes_down
-
-    async def extend(self, nodes: Sequence[DraftNode]) -> None:
-        await self.stream.extend(nodes)
-
-    async def cancel(self) -> None:
-        await self.stream.cancel()
-
-    async def ping(self) -> None:
-        await self.stream.ping()
+        return self._member.estimators
 
     async def receive(self) -> ServerEvent | None:
         try:
-            event = await self.stream.receive()
+            event = await super().receive()
         except OutriderError as error:
-            self.member.failed(error)
+            self._member.failed(error)
             raise
         match event:
             case Opened():
-                self.member.answered()
+                self._member.answered()
             case GoAway():
-                self.member.told_to_go(event.deadline_ms / 1000)
+                self._member.told_to_go(event.deadline_ms / 1000)
             case None:
-                self.member.failed(UnavailableError("It ended a session."))
+                self._member.failed(UnavailableError("It ended a session."))
         return event
 
     def close(self) -> None:
-        self.stream.close()
-        self.member.num_open -= not self._is_closed
+        super().close()
+        self._member.num_open -= not self._is_closed
         self._is_closed = True
 
     def give_up(self) -> None:
-        self.stream.give_up()
-        self.member.failed(UnavailableError("It said nothing for too long."))
+        super().give_up()
+        self._member.failed(UnavailableError("It said nothing for too long."))

@@ -16,6 +16,12 @@ def split_addresses(setting: str) -> list[str]:
     return list(dict.fromkeys(part for part in parts if part))
 
 
+def host_and_port(address: str) -> tuple[str, str]:
+    """The two parts of an address as the setting names it, the host without brackets."""
+    host, _, port = address.removeprefix(DNS).rpartition(":")
+    return host.strip("[]"), port
+
+
 def is_dynamic(addresses: list[str]) -> bool:
     """Whether what the addresses stand for may change."""
     return any(address.startswith(DNS) for address in addresses)
@@ -34,10 +40,10 @@ async def resolve(addresses: list[str]) -> list[str]:
 async def _behind(address: str) -> list[str]:
     if not address.startswith(DNS):
         return [address]
-    host, _, port = address.removeprefix(DNS).rpartition(":")
+    host, port = host_and_port(address)
     try:
         entries = await asyncio.get_running_loop().getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
+            host, int(port), type=socket.SOCK_STREAM
         )
     except (OSError, ValueError) as error:
         raise UnavailableError(

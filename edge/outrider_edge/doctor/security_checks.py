@@ -17,7 +17,7 @@ from outrider_edge.doctor.examination import Check, Verdict, in_thread
 from outrider_edge.doctor.findings import Grade
 from outrider_edge.doctor.patient import Patient
 from outrider_edge.link_security import LinkSecurity
-from outrider_edge.verifier_addresses import DNS, resolve, split_addresses
+from outrider_edge.verifier_addresses import host_and_port, resolve, split_addresses
 
 SOON_DAYS: Final = 14.0
 """A certificate that is good for fewer days should be renewed."""
@@ -43,7 +43,7 @@ async def _privacy(patient: Patient) -> Verdict:
 
 
 async def _plain_text(names: list[str]) -> Verdict:
-    hosts = [name.removeprefix(DNS).rpartition(":")[0].strip("[]") for name in names]
+    hosts = [host_and_port(name)[0] for name in names]
     addresses: set[str] = set()
     for host in hosts:
         look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
@@ -91,15 +91,15 @@ def _certificate_of(
     edge: EdgeSettings, address: str, security: LinkSecurity, files: TlsFiles
 ) -> dict[str, Any]:
     """What the verifier shows, by a handshake of our own."""
-    host, _, port = address.rpartition(":")
+    host, port = host_and_port(address)
     context = ssl.create_default_context(cafile=files.authorities)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # gRPC is not, either
     context.set_alpn_protocols(["h2"])
     if files.certificate is not None:
         context.load_cert_chain(files.certificate, files.key)
-    name = security.server_name or host.strip("[]")
+    name = security.server_name or host
     with (
-        socket.create_connection((host.strip("[]"), int(port)), edge.connect_timeout_s) as plain,
+        socket.create_connection((host, int(port)), edge.connect_timeout_s) as plain,
         context.wrap_socket(plain, server_hostname=name) as wrapped,
     ):
         return dict(wrapped.getpeercert() or {})

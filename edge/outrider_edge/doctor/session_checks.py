@@ -5,7 +5,6 @@ Measured, and by the formulas of `outrider_common.speed` from what was measured.
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Final
@@ -14,14 +13,13 @@ from outrider_common.config import EdgeSettings
 from outrider_common.messages import Commit, ModelInfo, OpenSession, ServerEvent
 from outrider_common.records import GenerationStats
 from outrider_common.speed import Times, speed_ups
-from outrider_common.tree import DraftNode
 from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.doctor.examination import Check, Verdict
 from outrider_edge.doctor.patient import Patient
-from outrider_edge.estimators import Estimators
 from outrider_edge.generation_requests import generation_request
 from outrider_edge.link import SessionLink, VerifierLink
 from outrider_edge.runtime import edge_runtime
+from outrider_edge.wrapped_session import WrappedSession
 
 NUM_TOKENS: Final = 32
 LEAST_JUDGED: Final = 8
@@ -53,45 +51,18 @@ class _ListeningLink:
         return _ListeningSession(await self.link.open(message, max_message_bytes), self.commits)
 
 
-@dataclass(slots=True)
-class _ListeningSession:
+class _ListeningSession(WrappedSession):
     """One session of it."""
 
-    session: SessionLink
-    commits: list[Commit]
-
-    @property
-    def estimators(self) -> Estimators | None:
-        return self.session.estimators
-
-    @property
-    def bytes_up(self) -> int:
-        return self.session.bytes_up
-
-    @property
-    def bytes_down(self) -> int:
-        return self.session.bytes_down
-
-    async def extend(self, nodes: Sequence[DraftNode]) -> None:
-        await self.session.extend(nodes)
-
-    async def cancel(self) -> None:
-        await self.session.cancel()
-
-    async def ping(self) -> None:
-        await self.session.ping()
+    def __init__(self, session: SessionLink, commits: list[Commit]) -> None:
+        super().__init__(session)
+        self._commits = commits
 
     async def receive(self) -> ServerEvent | None:
-        event = await self.session.receive()
+        event = await super().receive()
         if isinstance(event, Commit):
-            self.commits.append(event)
+            self._commits.append(event)
         return event
-
-    def close(self) -> None:
-        self.session.close()
-
-    def give_up(self) -> None:
-        self.session.give_up()
 
 
 @dataclass(frozen=True, slots=True)

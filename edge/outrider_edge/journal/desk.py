@@ -35,8 +35,8 @@ class Asked:
     body: bytes
 
 
-class Making(Protocol):
-    """How an answer is made."""
+class Head(Protocol):
+    """What is known of an answer before it begins."""
 
     @property
     def answer_id(self) -> str:
@@ -57,6 +57,10 @@ class Making(Protocol):
     def num_prompt_tokens(self) -> int:
         """Of all prompts."""
         ...
+
+
+class Making(Head, Protocol):
+    """How an answer is made."""
 
     @property
     def generations(self) -> Sequence[GenerationRequest]:
