@@ -120,6 +120,15 @@ async def test_sessions_of_ones_own_count_until_the_verifier_counts_them() -> No
     assert member.num_open == 0
 
 
+async def test_what_it_says_of_its_passes_is_believed_before_what_was_seen_of_them() -> None:
+    pool = await a_pool(silent=Verifier(), says=Verifier(occupancy=Occupancy(pass_us=20_000)))
+    silent, says = pool.members
+    assert silent.choice.pass_s is None
+    for member in (silent, says):
+        member.estimators.passed(0.5, 0.0, 1)
+    assert (silent.choice.pass_s, says.choice.pass_s) == (0.5, 0.02)
+
+
 def an_open() -> OpenSession:
     return OpenSession((1,), 1, 4, SamplingParams(), "v1:fake")
 

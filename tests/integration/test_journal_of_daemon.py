@@ -18,10 +18,11 @@ pytestmark = pytest.mark.slow
 
 NUM_TOKENS = 64
 PROMPT: Any = [{"role": "user", "content": "Write a long story about a lighthouse keeper."}]
+GOES_ON: Any = {"extra_body": {"ignore_eos": True}}  # or chance may end it before it is killed
 QUESTIONS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0},
-    "sampled": {"temperature": 1},  # no seed: the daemon's own counts
-    "two choices": {"temperature": 1, "n": 2, "stop": [" the sea"]},
+    "sampled": {"temperature": 1, **GOES_ON},  # no seed: the daemon's own counts
+    "two choices": {"temperature": 1, "n": 2, "stop": [" the sea"], **GOES_ON},
 }
 
 
@@ -136,6 +137,7 @@ def test_the_official_client_tries_again_by_itself(daemon: MortalDaemon, tmp_pat
         "messages": PROMPT,
         "max_tokens": 120,
         "temperature": 1,
+        **GOES_ON,
     }
     key = {"Idempotency-Key": "a-key"}
 
