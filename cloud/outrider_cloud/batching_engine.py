@@ -28,9 +28,9 @@ from outrider_cloud.engine_stats import (
     num_held_tokens,
 )
 from outrider_cloud.outbox import Outbox
-from outrider_cloud.pass_pace import PassPace
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
+from outrider_cloud.pass_pace import PassPace
 from outrider_cloud.row_limits import RowLimits
 from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Scheduler
 from outrider_cloud.session import VerifierSession, Work
