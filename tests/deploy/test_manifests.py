@@ -191,6 +191,11 @@ MISTAKES: dict[str, tuple[str, Mutation, str]] = {
         lambda o: pod(o, "DaemonSet")["volumes"][1]["image"].update(reference="bundle:1"),
         "digest",
     ),
+    "an image of others with a digest that nobody has": (
+        "edge-k3s",
+        lambda o: container(o, "StatefulSet").update(image=f"docker.io/a/b@sha256:{'0' * 64}"),
+        "no published image has",
+    ),
     "a pod that runs as root": (
         "gpu",
         lambda o: pod(o)["securityContext"].update(runAsNonRoot=False),
