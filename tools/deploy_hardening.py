@@ -27,7 +27,7 @@ from deploy_objects import (
 LEAST_STABILISATION_S: Final = 600
 """Replicas are not taken away sooner after they were needed: sessions have to move then."""
 
-_SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN")
+_SECRET_NAME = re.compile(r"(PASSWORD|SECRET|TOKEN)(?!\w*_FILE$)")
 _PROFILE: Final = "pod-security.kubernetes.io/enforce"
 
 

@@ -1,4 +1,4 @@
-"""The broker of the k3s overlay: a real Mosquitto takes its files, and keeps devices apart."""
+"""The broker of the k3s overlays: a real Mosquitto takes its files, and keeps devices apart."""
 
 import asyncio
 import shutil
@@ -12,7 +12,7 @@ import aiomqtt
 import pytest
 from deploy_objects import KUBERNETES
 
-OVERLAY = KUBERNETES / "overlays" / "edge-k3s"
+FLEET = KUBERNETES / "components" / "fleet"
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 
 
@@ -22,10 +22,10 @@ def broker(tmp_path: Path) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    text = (OVERLAY / "mosquitto.conf").read_text()
+    text = (FLEET / "mosquitto.conf").read_text()
     for old, new in {
         "listener 1883": f"listener {port} 127.0.0.1\nuser root",
-        "/mosquitto/config/acl": str(OVERLAY / "acl"),
+        "/mosquitto/config/acl": str(FLEET / "acl"),
         "/mosquitto/secrets/passwords": str(tmp_path / "passwords"),
         "/mosquitto/data/": f"{tmp_path}/",
     }.items():
