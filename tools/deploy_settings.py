@@ -48,7 +48,7 @@ def settings_can_be_loaded(objects: list[Object]) -> Iterator[str]:
 def ports_are_those_of_the_settings(objects: list[Object]) -> Iterator[str]:
     """What listens and what is said to listen are the same, and others can reach it."""
     for workload in of_kind(objects, *WORKLOADS):
-        for container in _main(workload):
+        for container in main_containers(workload):
             listening = _listening(container, settings_of(objects, workload, container))
             if ports_of(workload) != listening:
                 yield (
@@ -94,7 +94,7 @@ def there_is_time_to_drain(objects: list[Object]) -> Iterator[str]:
     """Pods are not killed before they have drained, and may load for some minutes."""
     for workload in of_kind(objects, *WORKLOADS):
         pod = pod_of(workload)
-        for container in _main(workload):
+        for container in main_containers(workload):
             grace_s = pod.get("terminationGracePeriodSeconds", 30)
             pre_stop_s = sum(one["seconds"] for one in values_under(container, "sleep"))
             needed_s = pre_stop_s + _drain_s(objects, workload, container)
@@ -120,9 +120,9 @@ def rows_leave_room_to_scale(objects: list[Object]) -> Iterator[str]:
 def files_of_settings_are_mounted(objects: list[Object]) -> Iterator[str]:
     """Certificates, keys, tokens and passwords that settings name are where a volume is."""
     for workload in of_kind(objects, *WORKLOADS):
-        for container in _main(workload):
+        for container in main_containers(workload):
             mounts = [Path(one["mountPath"]) for one in container["volumeMounts"]]
-            for path in _files_of(settings_of(objects, workload, container)):
+            for path in files_of(settings_of(objects, workload, container)):
                 if not {path, *path.parents} & set(mounts):
                     yield f"{called(workload)} is to read {path}, where no volume is mounted"
 
@@ -135,13 +135,26 @@ def brokers_are_services(objects: list[Object]) -> Iterator[str]:
         for port in one["spec"]["ports"]
     }
     for workload in of_kind(objects, *WORKLOADS):
-        for container in _main(workload):
+        for container in main_containers(workload):
             fleet = settings_of(objects, workload, container).fleet
             if fleet.broker is None:
                 continue
             address = require_broker(fleet)
             if "." not in address.host and (address.host, address.port) not in ports:
                 yield f"{called(workload)} reports to {fleet.broker}, which is not there"
+
+
+def devices_are_called_as_their_nodes(objects: list[Object]) -> Iterator[str]:
+    """Each pod of a fleet has a name of its own, which stays when it is replaced."""
+    for workload in of_kind(objects, "DaemonSet"):
+        for container in main_containers(workload):
+            fleet = settings_of(objects, workload, container).fleet
+            names = {fleet.device_id, fleet.username}
+            if fleet.broker is not None and names != {FIELDS["spec.nodeName"]}:
+                yield (
+                    f"{called(workload)}: fleet.device_id and fleet.username are to be the name "
+                    f"of the node (spec.nodeName), not {fleet.device_id} and {fleet.username}"
+                )
 
 
 def settings_of(objects: list[Object], workload: Object, container: Object) -> Settings:
@@ -167,6 +180,18 @@ def _value_of(variable: Object) -> str:
     return str(variable.get("value", FIELDS.get(field, "")))
 
 
+def main_containers(workload: Object) -> list[Object]:
+    """The containers of a workload that run Outrider for as long as the pod is there."""
+    return [one for one in _ours(workload) if one in pod_of(workload)["containers"]]
+
+
+def files_of(settings: Settings) -> list[Path]:
+    """The files that settings of what listens and calls name."""
+    sections = (settings.verifier, settings.edge, settings.fleet)
+    values = (getattr(section, name) for section in sections for name in type(section).model_fields)
+    return [value for value in values if isinstance(value, Path)]
+
+
 def fault_of_command(arguments: Sequence[str]) -> str | None:
     """What is wrong with arguments of the `outrider` command; None if nothing is."""
     command: click.Command = root
@@ -187,18 +212,6 @@ def fault_of_command(arguments: Sequence[str]) -> str | None:
 def _ours(workload: Object) -> list[Object]:
     """The containers of a workload that run Outrider."""
     return [one for one in containers_of(workload) if "/outrider-" in one["image"]]
-
-
-def _main(workload: Object) -> list[Object]:
-    """The containers of a workload that run Outrider for as long as the pod is there."""
-    return [one for one in _ours(workload) if one in pod_of(workload)["containers"]]
-
-
-def _files_of(settings: Settings) -> list[Path]:
-    """The files that settings of what listens and calls name."""
-    sections = (settings.verifier, settings.edge, settings.fleet)
-    values = (getattr(section, name) for section in sections for name in type(section).model_fields)
-    return [value for value in values if isinstance(value, Path)]
 
 
 def _mounted_file(objects: list[Object], workload: Object, container: Object, path: str) -> str:
@@ -243,5 +256,6 @@ RULES: Final = (
     there_is_time_to_drain,
     files_of_settings_are_mounted,
     brokers_are_services,
+    devices_are_called_as_their_nodes,
     rows_leave_room_to_scale,
 )

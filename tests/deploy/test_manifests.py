@@ -393,10 +393,10 @@ MISTAKES: dict[str, tuple[str, Mutation, str]] = {
         lambda o: replace_setting(o, "mqtt://mosquitto:1883", "mqtt://mosquito:1883"),
         "reports to mqtt://mosquito:1883",
     ),
-    "a device whose name is no name": (
+    "devices that all have one name": (
         "edge-k3s",
-        lambda o: variable(o, "OUTRIDER_FLEET_DEVICE_ID").update(valueFrom={}),
-        "fleet.device_id",
+        lambda o: variable(o, "OUTRIDER_FLEET_DEVICE_ID").update(value="edge"),
+        "not edge and node-1",
     ),
     "scaling when passes are full already": (
         "gpu",
