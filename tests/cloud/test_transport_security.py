@@ -148,9 +148,11 @@ async def test_an_edge_may_have_its_certificate_from_an_authority_below_the_know
     authority: Authority, server: Pair, tmp_path: Path
 ) -> None:
     below = Authority(tmp_path, "below", above=authority).issue("edge-of-below", uris=[URI])
-    async with secured_verifier(**of(server), tls_client_ca=authority.ca) as address:
-        async with link_to(address, edge(tls_ca=authority.ca, **of(below))) as link:
-            assert await answer(link) == ANSWER
+    async with (
+        secured_verifier(**of(server), tls_client_ca=authority.ca) as address,
+        link_to(address, edge(tls_ca=authority.ca, **of(below))) as link,
+    ):
+        assert await answer(link) == ANSWER
 
 
 async def test_an_edge_without_a_certificate_of_the_authority_is_hung_up_on(
