@@ -22,6 +22,7 @@ from outrider_common import log
 from outrider_common.config import SamplingSettings
 from outrider_common.errors import OutriderError
 from outrider_common.records import TokenRecord
+from outrider_common.spans import called_by
 from outrider_edge.choice_stream import Event, Finished, Traced, Written
 from outrider_edge.generation import GenerationResult
 from outrider_edge.http_exchange import (
@@ -87,7 +88,8 @@ class GenerationEndpoint:
         began = time.perf_counter()
         outcome = CLIENT_GONE
         try:
-            outcome = await self._outcome(exchange, began)
+            with called_by(exchange.trace_headers()):
+                outcome = await self._outcome(exchange, began)
         except ClientGoneError:
             pass
         finally:
