@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any, Final
 
 import grpc
+import pytest
 from fake_target import FakeTarget, greedy_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.engine import EngineEvent
 from outrider_cloud.server import running_server
 from outrider_cloud.session import VerifierSession
+from outrider_cloud.session_book import SessionBook
 from outrider_common.errors import RETRY_METADATA_KEY, CapacityError
 from outrider_common.messages import Commit, Limits, OpenSession
 from outrider_common.sampling import SamplingParams
@@ -180,3 +182,29 @@ def test_for_any_order_whoever_is_refused_has_no_less_than_others_that_wait(
     assert {name: crowd.num_finished(name) for name in "abc"} == {
         name: places[name] for name in "abc"
     }
+
+
+def test_no_pass_looks_at_the_sessions_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be thousands; what a pass costs should not depend on them."""
+    engine = an_engine(num_running=2)
+    crowd = Crowd(engine)
+    crowd.open("a", 20)
+    monkeypatch.setattr(SessionBook, "waiting", property(lambda _book: pytest.fail("looked")))
+    engine.step()
+    crowd.sessions[10].cancel()
+    engine.step()
+    assert engine.holdings.num_waiting == 17
+
+
+def test_a_session_that_is_cancelled_often_ends_once() -> None:
+    engine = an_engine(num_running=1)
+    crowd = Crowd(engine)
+    crowd.open("a", 3)
+    for session in crowd.sessions[1:]:
+        session.cancel()
+        session.cancel()
+    engine.step()
+    crowd.sessions[1].cancel()
+    engine.step()
+    assert [len(events) for _, events in crowd.events[1:]] == [1, 1]
+    assert engine.num_sessions == 1
