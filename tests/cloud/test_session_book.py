@@ -31,7 +31,7 @@ NUM_TOKENS: Final = 3
 MESSAGE: Final = OpenSession((1, 2, 3), 3, NUM_TOKENS, SamplingParams(), "v1:fake", ignore_eos=True)
 
 
-def places(
+def an_engine_of(
     num_running: int = NUM_RUNNING,
     num_waiting: int = NUM_WAITING,
     gate: threading.Event | None = None,
@@ -62,7 +62,7 @@ class Crowd:
                 self.sessions.append(session)
         return num_refused
 
-    def places(self) -> Counter[str]:
+    def an_engine_of(self) -> Counter[str]:
         """Those that have a place, by tenant, as long as none has ended."""
         return Counter(one.tenant for one in self.sessions if one.turned_away is None)
 
@@ -85,7 +85,7 @@ class Crowd:
 
 async def test_of_a_burst_as_many_as_there_are_places_get_one_and_all_others_hear_at_once() -> None:
     gate = threading.Event()
-    engine = places(gate=gate)
+    engine = an_engine_of(gate=gate)
     engine.start()
     try:
         async with (
@@ -124,7 +124,7 @@ async def burst(stub: Any, engine: BatchingEngine, gate: threading.Event) -> Non
 
 
 def test_a_tenant_that_comes_late_gets_places_from_one_that_has_taken_all() -> None:
-    engine = places()
+    engine = an_engine_of()
     crowd = Crowd(engine)
     assert crowd.open("greedy", NUM_OPENS) == NUM_OPENS - NUM_PLACES
     engine.step()
@@ -138,7 +138,7 @@ def test_a_tenant_that_comes_late_gets_places_from_one_that_has_taken_all() -> N
 
 
 def test_nobody_who_has_begun_to_run_loses_the_place() -> None:
-    engine = places(num_running=4, num_waiting=0)
+    engine = an_engine_of(num_running=4, num_waiting=0)
     crowd = Crowd(engine)
     crowd.open("greedy", 4)
     engine.step()
@@ -149,7 +149,7 @@ def test_nobody_who_has_begun_to_run_loses_the_place() -> None:
 
 
 def test_a_short_queue_does_not_wait_for_a_long_one_that_was_there_before() -> None:
-    engine = places(num_running=2)
+    engine = an_engine_of(num_running=2)
     crowd = Crowd(engine)
     crowd.open("long", 30)
     crowd.open("short", 4)
@@ -163,7 +163,7 @@ def test_a_short_queue_does_not_wait_for_a_long_one_that_was_there_before() -> N
 def test_for_any_order_whoever_is_refused_has_no_less_than_others_that_wait(
     tenants: list[str], num_running: int, num_waiting: int
 ) -> None:
-    engine = places(num_running, num_waiting)
+    engine = an_engine_of(num_running, num_waiting)
     crowd = Crowd(engine)
     for tenant in tenants:
         places = crowd.places()
@@ -181,7 +181,7 @@ def test_for_any_order_whoever_is_refused_has_no_less_than_others_that_wait(
 
 def test_no_pass_looks_at_the_sessions_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """There may be thousands; what a pass costs should not depend on them."""
-    engine = places(num_running=2)
+    engine = an_engine_of(num_running=2)
     crowd = Crowd(engine)
     crowd.open("a", 20)
     monkeypatch.setattr(SessionBook, "waiting", property(lambda _book: pytest.fail("looked")))
@@ -192,7 +192,7 @@ def test_no_pass_looks_at_the_sessions_that_wait(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_session_that_is_cancelled_often_ends_once() -> None:
-    engine = places(num_running=1)
+    engine = an_engine_of(num_running=1)
     crowd = Crowd(engine)
     crowd.open("a", 3)
     for session in crowd.sessions[1:]:
