@@ -88,10 +88,10 @@ class ProcessArena:
 
     async def leftovers(self) -> list[str]:
         """What answers that are over have left behind, after a while."""
-        for _ in range(int(LEFT_AFTER_S / 0.1)):
-            left = await asyncio.to_thread(self._held)
-            if not left:
-                break
+        end = time.monotonic() + LEFT_AFTER_S
+        while (  # noqa: ASYNC110  (what is waited for is no event)
+            left := await asyncio.to_thread(self._held)
+        ) and time.monotonic() < end:
             await asyncio.sleep(0.1)
         return left + self._unfinished_answers()
 
@@ -132,10 +132,14 @@ async def _strike_process(process: Replica | MortalDaemon, strike: Strike) -> No
             await asyncio.sleep(strike.for_s)
             await _begin(process)
         case StrikeKind.DRAIN:
-            process.send(signal.SIGTERM)
-            status = await asyncio.to_thread(process.wait)
-            assert status == 0, f"told to end, it ended with {status}"
+            await _end(process)
             await _begin(process)
+
+
+async def _end(process: Replica | MortalDaemon) -> None:
+    process.send(signal.SIGTERM)
+    status = await asyncio.to_thread(process.wait)
+    assert status == 0, f"told to end, it ended with {status}"
 
 
 async def _begin(process: Replica | MortalDaemon) -> None:
@@ -187,11 +191,10 @@ async def process_arena(num_verifiers: int, directory: Path) -> AsyncIterator[Pr
         stack.callback(daemon.kill)
         await asyncio.to_thread(daemon.ready)
         await asyncio.to_thread(daemon.meet)
-        arena = ProcessArena(verifiers, daemon, directory)
-        yield arena
-        for process in (daemon, *(verifier.process for verifier in verifiers)):
-            process.send(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait) == 0
+        yield ProcessArena(verifiers, daemon, directory)
+        await _end(daemon)
+        for verifier in verifiers:
+            await _end(verifier.process)
 
 
 async def _a_verifier(stack: contextlib.AsyncExitStack, log: Path) -> Verifier:

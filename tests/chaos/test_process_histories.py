@@ -18,7 +18,7 @@ QUESTION = Question("a-key", (1, 2), 3, "auto")
 REFERENCE = QUESTION.operation().reference
 DELIVERED = list(enumerate(REFERENCE, 2))
 AT_DAEMON = [Strike(0.0, StrikeKind.KILL, None, 0.1, 0)]
-GONE = APIConnectionError(request=httpx2.Request("POST", "http://127.0.0.1"))  # type: ignore[arg-type]
+GONE = APIConnectionError(request=httpx2.Request("POST", "http://127.0.0.1"))
 
 
 @pytest.mark.slow
@@ -52,7 +52,7 @@ def test_who_got_the_whole_answer_after_a_while_has_nothing_to_complain_of() -> 
 
 def a_stream_error(code: str) -> APIError:
     request = httpx2.Request("POST", "http://127.0.0.1")
-    return APIError("Gone.", request, body={"code": code})  # type: ignore[arg-type]
+    return APIError("Gone.", request, body={"code": code})
 
 
 @pytest.mark.parametrize(
