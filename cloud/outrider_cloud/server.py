@@ -58,6 +58,9 @@ KEEPALIVE_MS: Final = 10_000
 """An edge from which nothing comes for so long is asked, by HTTP/2's own pings, whether it is
 there; without an answer for as long again, its connection is closed, and its sessions are over."""
 
+HANDSHAKE_MS: Final = 20_000
+"""How long a connection may take to say in TLS and HTTP/2 that it is one."""
+
 STOP_GRACE_S: Final = 1.0
 """How long calls that are left when all sessions were told may take to end."""
 
@@ -269,6 +272,7 @@ def _server_options(max_message_bytes: int) -> Sequence[tuple[str, Any]]:
         ("grpc.so_reuseport", 0),  # else a second verifier could share the port unnoticed
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.http2.bdp_probe", 0),  # windows are never full: see the edge's link
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_pings_without_data", 0),  # else a session that waits is not watched
