@@ -13,7 +13,7 @@ import logging
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
@@ -102,7 +102,7 @@ class Run:
         async with LinkEmulator(profile, address) as link:
             settings = EdgeSettings(
                 verifier=link.address,
-                proposers=self._coins.choice(PROPOSERS),
+                proposers=self._coins.choice(_proposers_for(policy)),
                 policy=policy,
             )
             self._counts[f"policy {policy}"] += NUM_ANSWERS_OF_EACH
@@ -144,6 +144,13 @@ class Run:
         if coins.random() < 0.2:
             sampling = replace(sampling, repetition_penalty=1.1, presence_penalty=0.3)
         return sampling
+
+
+def _proposers_for(policy: DraftingPolicyName) -> Sequence[tuple[ProposerName, ...]]:
+    """All, but for stop-and-wait, which is made for drafters that always have a guess."""
+    if policy != "stop-and-wait":
+        return PROPOSERS
+    return [names for names in PROPOSERS if "lm" in names]
 
 
 async def run(num_tokens: int, seed: int, out: Path) -> dict[str, float]:
