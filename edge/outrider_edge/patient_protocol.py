@@ -6,9 +6,9 @@ answered. How long the body of a request that is being answered may take is up t
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 MAX_CONNECTIONS: Final = 1000
 """Further ones are closed at once."""
@@ -47,7 +47,8 @@ class PatientProtocol(H11Protocol):
 
     def _watch(self) -> None:
         """Give up in a while, unless there is something to answer; more bytes are no more time."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        cycle = cast(RequestResponseCycle | None, self.cycle)  # there is none at first
+        if cycle is not None and not cycle.response_complete:
             self._rest()
         elif self._giving_up is None:
             self._giving_up = self.loop.call_later(self._patience_s(), self.transport.close)

@@ -51,7 +51,7 @@ def a_scheduler() -> PackingScheduler:
 def an_open(prefix: list[int] | None = None, **changes: Any) -> pb.SessionRequest:
     prefix = [1, 2, 3] if prefix is None else prefix
     sampling = pb.SamplingParams(top_p=1, repetition_penalty=1)
-    fields = {
+    fields: dict[str, Any] = {
         "protocol_version": PROTOCOL_VERSION,
         "tokenizer_fingerprint": "v1:fake",
         "acceptance_mode": pb.ACCEPTANCE_MODE_EXACT,
