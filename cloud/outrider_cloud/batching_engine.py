@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -140,6 +141,7 @@ class BatchingEngine:
             software_version=software_version,
         )
         self._book = SessionBook(limits.max_sessions, max_waiting_sessions)
+        self._unwanted: deque[VerifierSession] = deque()  # from any thread; some twice
         self._max_own_guesses = max_own_guesses
         self._shadow = ShadowDecoder(target, self._pool, shadow_rate)
         self._num_passes_since_shadow = 0
@@ -365,13 +367,16 @@ class BatchingEngine:
             sink=self._outbox.sink(sink),
             tenant=tenant,
             on_change=self.wake,
+            on_unwanted=self._unwanted.append,
             max_own_guesses=self._max_own_guesses,
             max_unread=max_unread,
         )
 
     def _end_unwanted(self) -> None:
-        everybody = (*self._book.running, *self._book.waiting)
-        for session in [one for one in everybody if one.is_unwanted]:
+        while self._unwanted:
+            session = self._unwanted.popleft()
+            if session not in self._book:
+                continue
             if session.turned_away is not None:
                 self._meters.turned_away()
                 self._remove(session, TURNED_AWAY)

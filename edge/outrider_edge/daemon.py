@@ -12,7 +12,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import click
 import uvicorn
@@ -30,6 +30,7 @@ from outrider_edge.journal.folder import Bounds
 from outrider_edge.journal.journal import Journal
 from outrider_edge.listening import address_of, listening_sockets
 from outrider_edge.live_settings import LiveSettings
+from outrider_edge.patient_protocol import PatientProtocol
 from outrider_edge.runtime import edge_runtime
 from outrider_edge.runtime_keeper import NamedRuntime, OpenRuntime, RuntimeKeeper
 from outrider_edge.service import cancelled, hangups, keep_alive, reload_when_asked
@@ -157,9 +158,10 @@ class _Server(uvicorn.Server):
 
 def http_server(serving: Serving) -> uvicorn.Server:
     """An HTTP server over the state of a daemon; it listens on the sockets that it is given."""
+    protocol: Any = partial(PatientProtocol, patience_s=lambda: serving.settings.client_timeout_s)
     config = uvicorn.Config(
         build_app(serving),
-        http="h11",
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
