@@ -817,7 +817,8 @@ class FleetSettings(Section):
     ca_file: Annotated[Path, AfterValidator(_with_home_spelled_out)] | None = Field(
         default=None,
         description=(
-            "Certificates, in PEM, by which a broker over TLS is known. Not set: the system's."
+            "Certificates, in PEM, by which a broker over TLS is known, and beside the system's a "
+            "server with drafters, too. Not set: the system's alone."
         ),
         json_schema_extra={ALLOWED: "a path"},
     )
