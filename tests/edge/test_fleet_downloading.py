@@ -43,7 +43,6 @@ from outrider_models.checksums import sha256_of
 from outrider_models.store import Kind, ModelStore
 
 LIMIT = 1 << 20
-HASTY = Patience(connect_s=5, silence_s=0.2, window_s=0.2, window_bytes=1000)
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Site:
     offer: Offer
 
     def fetch(self, limit: int = LIMIT, **options: object) -> Path:
-        asked = {"ca_file": self.server.ca, "patience": HASTY} | options
+        asked = {"ca_file": self.server.ca} | options
         return fetch(self.offer, self.store, limit, Transfer(), **asked)  # type: ignore[arg-type]
 
     @property
@@ -202,7 +201,7 @@ def test_a_drafter_that_is_too_large_is_refused_and_dropped(a_site: Sites, deed:
 def test_a_silent_server_is_not_waited_for_and_what_it_sent_is_kept(a_site: Sites) -> None:
     site = a_site(silent_after(4000), part)
     with pytest.raises(UnavailableError, match="the server is silent"):
-        site.fetch()
+        site.fetch(patience=Patience(silence_s=0.2))
     assert site.num_here == 4000
     assert site.fetch()
 
