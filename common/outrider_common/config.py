@@ -647,8 +647,9 @@ class DaemonSettings(Section):
     journal: bool = Field(
         default=True,
         description=(
-            "Keep answers to requests with an Idempotency-Key on disk, so that a request that "
-            "comes again gets the same answer, after a restart of the daemon, too."
+            "Keep answers to jobs, and to requests with an Idempotency-Key, on disk, so that what "
+            "comes again gets the same answer, after a restart of the daemon, too. Otherwise they "
+            "are kept in memory."
         ),
     )
     journal_max_answers: int = Field(

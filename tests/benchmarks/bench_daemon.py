@@ -116,11 +116,8 @@ async def print_first_tokens(
             if number:
                 bare.append(alone_s)
     _row("first token of a bare session, ms", _spread(bare, _MS))
-    for policy, seconds in added.items():
-        _row(
-            f"the daemon's first token later than that, ms, policy `{policy}`",
-            _spread(seconds, _MS),
-        )
+    for policy, later in added.items():
+        _row(f"the daemon's first token later, ms, policy `{policy}`", _spread(later, _MS))
 
 
 def _body(model: str, number: int) -> dict[str, Any]:
