@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test programs check sbom chaos exactness fuzz fuzz-guided bench bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
+.PHONY: help setup demo test programs check sbom chaos exactness fuzz fuzz-guided bench bench-client bench-daemon bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,12 @@ fuzz-guided: setup ## Fuzz what reads messages, guided by coverage (SURFACE=edge
 bench: setup ## Measure the verifier's engine and write docs/benchmarks.md (a quarter of an hour)
 	@mkdir -p build
 	$(BIN)/python tests/benchmarks/bench_engine.py --out build/bench_engine.json --report docs/benchmarks.md
+
+bench-client: setup ## Let a bench client of others, AIPerf, measure a real daemon (installs 1.2 GB into build/aiperf)
+	$(BIN)/python tests/benchmarks/bench_client.py
+
+bench-daemon: setup ## Measure a real daemon: first token, fairness of 16 streams, cost of being idle
+	$(BIN)/python tests/benchmarks/bench_daemon.py
 
 bench-draft: setup ## Measure the edge's draft model, printed as a page
 	$(BIN)/python tests/benchmarks/bench_draft.py

@@ -647,8 +647,9 @@ class DaemonSettings(Section):
     journal: bool = Field(
         default=True,
         description=(
-            "Keep answers to requests with an Idempotency-Key on disk, so that a request that "
-            "comes again gets the same answer, after a restart of the daemon, too."
+            "Keep answers to jobs, and to requests with an Idempotency-Key, on disk, so that what "
+            "comes again gets the same answer, after a restart of the daemon, too. Otherwise they "
+            "are kept in memory."
         ),
     )
     journal_max_answers: int = Field(
@@ -817,7 +818,8 @@ class FleetSettings(Section):
     ca_file: Annotated[Path, AfterValidator(_with_home_spelled_out)] | None = Field(
         default=None,
         description=(
-            "Certificates, in PEM, by which a broker over TLS is known. Not set: the system's."
+            "Certificates, in PEM, by which a broker over TLS is known, and beside the system's a "
+            "server with drafters, too. Not set: the system's alone."
         ),
         json_schema_extra={ALLOWED: "a path"},
     )

@@ -89,9 +89,8 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
                         name="reload",
                     ),
                     tasks.create_task(_steered(settings, store, serving, live), name="fleet"),
+                    tasks.create_task(answers.run(), name="journal"),
                 ]
-                if answers:
-                    beside.append(tasks.create_task(answers.run(), name="journal"))
                 _say_listening(sockets, manager)
                 await server.serve(list(sockets))
                 await cancelled(beside)
@@ -101,14 +100,13 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
         log.event(_logger, "daemon_stopped")
 
 
-def _answers(settings: DaemonSettings, store: ModelStore) -> AnswerDesk | None:
+def _answers(settings: DaemonSettings, store: ModelStore) -> AnswerDesk:
     """Finds the answers to requests that come again."""
-    if not settings.journal:
-        return None
     bounds = Bounds(
         settings.journal_max_answers, settings.journal_max_bytes, settings.journal_max_age_s
     )
-    return AnswerDesk(Journal(store.root / "journal", bounds), settings.journal_linger_s)
+    directory = store.root / "journal" if settings.journal else None
+    return AnswerDesk(Journal(directory, bounds), settings.journal_linger_s)
 
 
 def _opener(store: ModelStore, spans: Spans) -> OpenRuntime:

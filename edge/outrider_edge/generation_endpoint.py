@@ -132,7 +132,7 @@ class GenerationEndpoint:
         self, exchange: Exchange, request: ApiRequest, document: object, began: float
     ) -> None:
         key = idempotency_key(exchange.header(KEY_HEADER))
-        if key is None or self.serving.answers is None:
+        if key is None:
             await self._answer_anew(exchange, request, began)
             return
 

@@ -14,6 +14,7 @@ from typing import Final
 from outrider_common import log
 from outrider_common.config import EdgeSettings
 from outrider_common.errors import UnavailableError
+from outrider_edge.awaited_verifier import AwaitedVerifier
 from outrider_edge.choice_stream import ServingRuntime
 from outrider_edge.serving import Identity, Serving
 
@@ -92,14 +93,16 @@ class RuntimeKeeper:
 
     async def _reach(self) -> None:
         pause_s = FIRST_RETRY_S
+        awaited = AwaitedVerifier()
         while self._serving.runtime is None:
             try:
                 await self.replace(self._settings)
             except UnavailableError as error:
                 self._serving.waiting_for = str(error)
-                log.event(_logger, "verifier_awaited", level=logging.WARNING, reason=str(error))
+                awaited.missed(str(error))
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LAST_RETRY_S)
+        awaited.found()
 
     async def replace(self, settings: EdgeSettings, proof: Proof | None = None) -> None:
         """Put a runtime with other settings in force for all further answers.

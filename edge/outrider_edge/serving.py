@@ -16,7 +16,7 @@ from outrider_edge.daemon_metrics import DaemonMetrics
 from outrider_edge.enduring_runtime import is_reachable
 from outrider_edge.estimators import Estimates
 from outrider_edge.holds import Holds
-from outrider_edge.journal.desk import AnswerDesk
+from outrider_edge.journal.desk import AnswerDesk, answers_in_memory
 from outrider_edge.offline import OfflineQueue
 
 
@@ -47,7 +47,7 @@ class Serving:
         waiting_for: why there is no runtime, in a sentence.
         is_stopping: no further requests are taken.
         is_drained: likewise, until somebody says otherwise.
-        answers: finds those to requests that come again; None: they are answered anew.
+        answers: finds those to requests that come again.
         holds: which runtimes are in use.
         offline: where requests wait while there is no verifier; None: they fail.
     """
@@ -59,7 +59,7 @@ class Serving:
     waiting_for: str = "The daemon is starting; try again."
     is_stopping: bool = False
     is_drained: bool = False
-    answers: AnswerDesk | None = None
+    answers: AnswerDesk = field(default_factory=answers_in_memory)
     holds: Holds = field(init=False, default_factory=Holds)
     slots: Slots = field(init=False)
     offline: OfflineQueue | None = field(init=False)

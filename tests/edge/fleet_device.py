@@ -18,6 +18,9 @@ from outrider_edge.fleet.exchange import Incoming
 from outrider_edge.fleet.memory import overlay_at_start
 from outrider_edge.fleet.operator_link import OperatorLink, operator_link
 from outrider_edge.fleet.topics import Topics
+from outrider_edge.journal.desk import AnswerDesk
+from outrider_edge.journal.folder import Bounds
+from outrider_edge.journal.journal import Journal
 from outrider_edge.live_settings import LiveSettings
 from outrider_edge.runtime_keeper import NamedRuntime, RuntimeKeeper
 from outrider_edge.service import cancelled
@@ -73,18 +76,23 @@ async def a_daemon(
     """A daemon without HTTP; its runtime is there unless the factory has an error."""
     overlay = overlay_at_start(own, store)
     in_force = overlay.on(own)
-    serving = Serving(in_force.daemon, in_force.sampling, Identity(in_force.edge, "old"))
+    bounds = Bounds(max_answers=8, max_bytes=1 << 20, max_age_s=60)
+    answers = AnswerDesk(Journal(store.root / "journal", bounds), linger_s=30)
+    identity = Identity(in_force.edge, "old")
+    serving = Serving(in_force.daemon, in_force.sampling, identity, answers=answers)
     keeper = RuntimeKeeper(serving, in_force.edge, factory.open)
     live = LiveSettings(own, overlay, serving, keeper)
     served = asyncio.Event()
     with ungrouped():
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(keeper.run(served))
+            journal = tasks.create_task(answers.run())
             while serving.runtime is None and not factory.error:  # noqa: ASYNC110 - as a daemon
                 await asyncio.sleep(0)
             try:
                 yield RunningDevice(serving, live, keeper, factory, store)
             finally:
+                await cancelled([journal])
                 served.set()
                 if serving.runtime is None:
                     keeping.cancel()

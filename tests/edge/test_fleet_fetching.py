@@ -2,7 +2,6 @@
 
 import io
 import tarfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import pytest
 from fleet_bundles import pack, packed_entry, write_bundle
 
 from outrider_common.errors import ModelFileError, OutriderError, UnavailableError
-from outrider_edge.fleet.fetching import BadDrafterError, fetch
-from outrider_edge.fleet.rollout import Offer
+from outrider_edge.fleet.downloading import Transfer
+from outrider_edge.fleet.fetching import fetch
+from outrider_edge.fleet.rollout import BadDrafterError, Offer
 from outrider_models.checksums import sha256_of
 from outrider_models.store import Kind, ModelStore
 
@@ -23,7 +23,7 @@ def an_offer(archive: Path, name: str = "new") -> Offer:
 
 
 def fetched(offer: Offer, root: Path, limit: int = LIMIT) -> Path:
-    return fetch(offer, ModelStore(root), limit, threading.Event())
+    return fetch(offer, ModelStore(root), limit, Transfer())
 
 
 def leftovers(root: Path) -> list[str]:

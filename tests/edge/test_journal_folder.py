@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from outrider_edge.journal.folder import Bounds, FullError, JournalFolder
+from outrider_edge.journal.storage import DiskStorage
 
 BOUNDS = Bounds(max_answers=3, max_bytes=100, max_age_s=60)
 NAMES = ("aa", "bb", "cc", "dd")
@@ -21,7 +22,7 @@ class Clock:
 
 
 def a_folder(path: Path, clock: Clock | None = None) -> JournalFolder:
-    return JournalFolder(path / "journal", BOUNDS, clock or Clock())
+    return JournalFolder(DiskStorage(path / "journal"), BOUNDS, clock or Clock())
 
 
 def kept(folder: JournalFolder) -> list[str]:
@@ -33,7 +34,7 @@ def test_what_was_kept_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
     folder.begin("aa", b"one\n")
     folder.append("aa", b"two\n", is_last=True)
     folder.close()
-    folder = JournalFolder(tmp_path / "journal", BOUNDS)
+    folder = JournalFolder(DiskStorage(tmp_path / "journal"), BOUNDS)
     assert folder.read("aa") == b"one\ntwo\n"
     assert folder.read("bb") is None
 
@@ -110,7 +111,7 @@ def test_what_was_left_by_an_earlier_process_is_bounded_too(tmp_path: Path) -> N
     directory.mkdir()
     for name in NAMES:
         (directory / f"{name}.answer").write_bytes(b"x" * 40)
-    folder = JournalFolder(directory, BOUNDS)
+    folder = JournalFolder(DiskStorage(directory), BOUNDS)
     assert len(kept(folder)) == 2
 
 

@@ -66,6 +66,14 @@ class Operator:
         assert "Traceback" not in done.stderr
         return done.stdout if status == 0 else done.stdout + done.stderr
 
+    def begins(self, command: str, *arguments: str) -> "subprocess.Popen[str]":
+        """A command that runs while other things happen."""
+        return subprocess.Popen(
+            [*OUTRIDER, "fleet", command, *arguments, *self.options],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
     def devices(self) -> dict[str, Any]:
         found = json.loads(self.does("status", "--json"))
         return {device["device"]: device for device in found}
@@ -130,6 +138,36 @@ def _is_set(operator: Operator, daemon: RunningDaemon) -> None:
     assert ask(daemon).json()["usage"]["completion_tokens"] == 7
     # What was refused is not in the next wish.
     operator.does("set", "sampling.top_k=3", "--device", "kiosk-1")
+
+
+def test_a_job_whose_device_is_killed_in_mid_answer_is_answered_after_all(
+    broker: Broker, verifier_address: str, int4_bundle_dir: Path, tmp_path: Path
+) -> None:
+    """The operator asks again, in the same words and with the same correlation data."""
+    operator = Operator(broker)
+    options = ("--verifier", verifier_address, "--bundle", int4_bundle_dir)
+    options += ("--cache-dir", tmp_path)
+    job = ("run", "kiosk-1", QUESTION, "--max-tokens", "150", "--temperature", "1", "--json")
+    with mortal_daemon(broker, *options) as daemon:
+        daemon.wait_until_ready()
+        asking = operator.begins(*job)
+        while not _num_tokens_kept(tmp_path):
+            time.sleep(0.01)
+        os.kill(daemon.process.pid, signal.SIGKILL)
+    num_kept = _num_tokens_kept(tmp_path)
+    with mortal_daemon(broker, *options) as daemon:
+        daemon.wait_until_ready()
+        said, _ = asking.communicate(timeout=110)
+        assert asking.returncode == 0
+        answer = json.loads(said)
+        unbroken = ask(daemon, max_tokens=150, temperature=1, seed=int(answer["seed"])).json()
+    assert answer["text"] == unbroken["choices"][0]["message"]["content"]
+    assert answer["numTokens"] == unbroken["usage"]["completion_tokens"] > num_kept > 0
+
+
+def _num_tokens_kept(state: Path) -> int:
+    files = (state / "journal").glob("*.answer")
+    return sum(file.read_bytes().count(b'{"kind":"token"') for file in files)
 
 
 def _is_drained(operator: Operator, daemon: RunningDaemon) -> None:

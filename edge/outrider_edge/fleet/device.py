@@ -61,10 +61,9 @@ def assembled(
         DrafterDesk(settings, store, live, serving, memory, lambda: agent.say_drafter(), pace),
         CommandDesk(serving),
         JobDesk(
-            partial(answer, serving),
+            partial(answer, serving, asyncio.Semaphore(_JOBS_AT_ONCE)),
             lambda reply_to, result: agent.reply(reply_to, result),
             time.monotonic,
-            _JOBS_AT_ONCE,
         ),
     )
     device = device_name(settings)

@@ -7,7 +7,6 @@ nothing of MQTT.
 import asyncio
 import logging
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -18,11 +17,13 @@ from outrider_common.config import FleetSettings
 from outrider_common.errors import OutriderError, UnavailableError
 from outrider_common.sampling import SamplingParams
 from outrider_edge.choice_stream import ServingRuntime
-from outrider_edge.fleet.fetching import BadDrafterError, fetch
+from outrider_edge.fleet.downloading import Transfer
+from outrider_edge.fleet.fetching import fetch, num_bytes_here
 from outrider_edge.fleet.memory import FleetMemory
 from outrider_edge.fleet.rollout import (
     DEFAULT_MARGIN,
     DEFAULT_TRIAL_TOKENS,
+    BadDrafterError,
     Offer,
     Rollout,
     Stage,
@@ -62,7 +63,7 @@ class Pace:
     Attributes:
         look_s: between two looks at the figures.
         retry_s: before something is tried again that was not possible.
-        num_downloads: so many attempts.
+        num_downloads: so many attempts that bring nothing, one after the other.
     """
 
     look_s: float = 2.0
@@ -221,20 +222,29 @@ class DrafterDesk:
 
     async def _fetch(self) -> None:
         """Download; what cannot be reached is tried again, a few times."""
-        is_given_up = threading.Event()
-        max_bytes = self._settings.max_bundle_mib << 20
-        offer = self._current.offer
+        num_failures = num_bytes = 0
+        while True:
+            try:
+                await self._download()
+                return
+            except UnavailableError as error:
+                before, num_bytes = num_bytes, num_bytes_here(self._current.offer, self._store)
+                num_failures = 1 if num_bytes > before else num_failures + 1
+                if num_failures >= self._pace.num_downloads:
+                    raise
+                log.event(_logger, "download_broke_off", num_bytes=num_bytes, reason=str(error))
+            await asyncio.sleep(self._pace.retry_s)
+
+    async def _download(self) -> None:
+        """One attempt, from where the last one broke off."""
+        transfer, settings = Transfer(), self._settings
+        max_bytes, ca_file = settings.max_bundle_mib << 20, settings.ca_file
         try:
-            for attempt in range(1, self._pace.num_downloads + 1):
-                try:
-                    await asyncio.to_thread(fetch, offer, self._store, max_bytes, is_given_up)
-                    return
-                except UnavailableError:
-                    if attempt == self._pace.num_downloads:
-                        raise
-                await asyncio.sleep(self._pace.retry_s)
+            await asyncio.to_thread(
+                fetch, self._current.offer, self._store, max_bytes, transfer, ca_file
+            )
         finally:
-            is_given_up.set()
+            transfer.give_up()
 
     async def _measured(self) -> Tally:
         """What is known of the drafter in use, once that is enough."""

@@ -3,44 +3,42 @@
 Nothing of it is in the store before all of it is known to be right. Blocks: run it in a thread.
 """
 
-import hashlib
-import http.client
 import shutil
 import tarfile
-import threading
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Final
+from typing import Final
 
-from outrider_common.errors import InvalidInputError, UnavailableError
-from outrider_edge.fleet.rollout import Offer
+from outrider_common.errors import UnavailableError
+from outrider_edge.fleet.downloading import Download, Patience, Transfer, too_large, unreadable
+from outrider_edge.fleet.rollout import BadDrafterError, Offer
 from outrider_models.bundle import Bundle
-from outrider_models.checksums import is_plain_relative
+from outrider_models.checksums import is_plain_relative, sha256_of
 from outrider_models.store import Kind, ModelStore
 
-_TIMEOUT_S: Final = 30.0
 _CHUNK_BYTES: Final = 1 << 20
 _MAX_MEMBERS: Final = 1000
-_SCHEMES: Final = ("https", "file")
+_PART: Final = ".part"
 
 
-class BadDrafterError(InvalidInputError):
-    """An offered drafter that this device does not take."""
-
-    reason = "BAD_DRAFTER"
-
-
-def fetch(offer: Offer, store: ModelStore, max_bytes: int, is_given_up: threading.Event) -> Path:
+def fetch(
+    offer: Offer,
+    store: ModelStore,
+    max_bytes: int,
+    transfer: Transfer,
+    ca_file: Path | None = None,
+    patience: Patience = Patience(),  # noqa: B008 - immutable
+) -> Path:
     """Have the bundle of an offer in the store; one that is there already is looked at again.
 
     Args:
         offer: its signature has been checked.
         store: where it goes.
         max_bytes: the largest .tar, and the largest bundle, that is taken.
-        is_given_up: ends it early.
+        transfer: ends it early.
+        ca_file: certificates by which a server may be known, beside the system's.
+        patience: with a server.
 
     Returns:
         The directory of the bundle.
@@ -48,77 +46,99 @@ def fetch(offer: Offer, store: ModelStore, max_bytes: int, is_given_up: threadin
     Raises:
         BadDrafterError: it is not what the offer says, or not what a bundle may be.
         ModelFileError: it is a bundle with a fault.
-        UnavailableError: it could not be downloaded; another time it may be.
+        UnavailableError: it could not be downloaded; another time it may be, and goes on there.
     """
+    archive = _archive(offer, store)
+    download = Download(offer.uri, max_bytes, ca_file, patience)
 
     def fill(directory: Path) -> None:
-        archive = directory.with_name(f"{directory.name}.tar")
+        _drop_others(archive)
         try:
-            _download(offer, archive, max_bytes, is_given_up)
+            _bring(offer, download, archive, transfer)
             _unpack(archive, directory, max_bytes)
-        finally:
+            Bundle.load(directory, verify=True)
+        except UnavailableError:
+            raise  # what came of it is of use another time
+        except BaseException:
             archive.unlink(missing_ok=True)
-        Bundle.load(directory, verify=True)
+            raise
+        archive.unlink()
 
     path = store.install(Kind.BUNDLE, offer.bundle, fill)
     Bundle.load(path, verify=True)
     return path
 
 
-def _download(offer: Offer, archive: Path, max_bytes: int, is_given_up: threading.Event) -> None:
-    digest = hashlib.sha256()
-    num_bytes = 0
+def num_bytes_here(offer: Offer, store: ModelStore) -> int:
+    """How much of an offer's archive is here from downloads that broke off."""
+    archive = _archive(offer, store)
+    return archive.stat().st_size if archive.exists() else 0
+
+
+def _archive(offer: Offer, store: ModelStore) -> Path:
+    """Where an archive is as long as it is not complete, or not unpacked."""
+    return store.path_of(Kind.BUNDLE, offer.bundle).with_name(f".{offer.bundle}{_PART}")
+
+
+def _drop_others(archive: Path) -> None:
+    """What is here of other offers is not wanted any more."""
+    for path in archive.parent.glob(f".*{_PART}"):
+        if path != archive:
+            path.unlink(missing_ok=True)
+
+
+def _bring(offer: Offer, download: Download, archive: Path, transfer: Transfer) -> None:
+    """Have the whole archive here, with the right checksum.
+
+    Raises:
+        BadDrafterError: it has another one, also when it is read in one go.
+        UnavailableError: it cannot be read to its end.
+    """
+    if archive.exists():
+        if sha256_of(archive) == offer.sha256:
+            return
+        _read(download, archive, transfer)
+        if sha256_of(archive) == offer.sha256:
+            return
+        archive.unlink()  # its beginning may be that of another file
+    _read(download, archive, transfer)
+    if (found := sha256_of(archive)) != offer.sha256:
+        raise BadDrafterError(
+            f"The drafter at {offer.uri} has the checksum {found} instead of {offer.sha256}; see "
+            "that it is the file that was signed."
+        )
+
+
+def _read(download: Download, archive: Path, transfer: Transfer) -> None:
+    """Read what an address names, by what its scheme asks for."""
     try:
-        with _opened(offer.uri) as source, archive.open("wb") as target:
-            while chunk := source.read(_CHUNK_BYTES):
-                num_bytes += len(chunk)
-                if num_bytes > max_bytes:
-                    raise BadDrafterError(
-                        f"The drafter at {offer.uri} has more than {max_bytes} bytes; raise "
-                        "fleet.max_bundle_mib on the device if it may."
-                    )
-                if is_given_up.is_set():
-                    raise UnavailableError("The download was given up; offer the drafter again.")
-                digest.update(chunk)
-                target.write(chunk)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UnavailableError(
-            f"The drafter at {offer.uri} cannot be read ({_reason(error)}); see that it is there "
-            "and can be reached from the device."
-        ) from error
-    if digest.hexdigest() != offer.sha256:
-        raise BadDrafterError(
-            f"The drafter at {offer.uri} has the checksum {digest.hexdigest()} instead of "
-            f"{offer.sha256}; see that it is the file that was signed."
-        )
+        parts = urllib.parse.urlsplit(download.uri)
+    except ValueError as error:
+        raise unreadable(download.uri, error) from error
+    match parts.scheme:
+        case "https":
+            download.to(archive, transfer)
+        case "file" if parts.netloc in ("", "localhost"):
+            _copy(Path(urllib.parse.unquote(parts.path)), archive, download)
+        case "file":
+            raise BadDrafterError(
+                f"{download.uri!r} names another machine; use file:///path/to/it.tar."
+            )
+        case _:
+            raise BadDrafterError(
+                f"The drafter's address {download.uri!r} cannot be used; give one with https:// or "
+                "file://."
+            )
 
 
-def _opened(uri: str) -> IO[bytes]:
-    """The content behind a URI; certificates are checked."""
-    parts = urllib.parse.urlsplit(uri)
-    if parts.scheme not in _SCHEMES:
-        raise BadDrafterError(
-            f"The drafter's address {uri!r} cannot be used; give one with https:// or file://."
-        )
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
-            raise BadDrafterError(f"{uri!r} names another machine; use file:///path/to/it.tar.")
-        return Path(urllib.parse.unquote(parts.path)).open("rb")
-    opener = urllib.request.build_opener(_NoDowngrade)
-    content: IO[bytes] = opener.open(uri, timeout=_TIMEOUT_S)
-    return content
-
-
-class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirections to https only."""
-
-    def redirect_request(  # type: ignore[no-untyped-def]
-        self, req, fp, code, msg, headers, newurl
-    ) -> urllib.request.Request | None:
-        """The request to follow with."""
-        if not newurl.startswith("https://"):
-            raise BadDrafterError(f"{req.full_url} leads to {newurl}, which is not https.")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+def _copy(source: Path, archive: Path, download: Download) -> None:
+    """Copy an archive that is on this machine."""
+    try:
+        if source.stat().st_size > download.max_bytes:
+            raise too_large(download.uri, download.max_bytes)
+        shutil.copyfile(source, archive)
+    except OSError as error:
+        raise unreadable(download.uri, error) from error
 
 
 def _unpack(archive: Path, directory: Path, max_bytes: int) -> None:
@@ -139,7 +159,7 @@ def _unpack(archive: Path, directory: Path, max_bytes: int) -> None:
         ) from error
     except (OSError, ValueError) as error:
         raise BadDrafterError(
-            f"The drafter cannot be unpacked ({_reason(error)}); pack each file of one bundle "
+            f"The drafter cannot be unpacked ({_why(error)}); pack each file of one bundle "
             "once, and see that the device has room."
         ) from error
 
@@ -169,6 +189,5 @@ def _plain_members(tar: tarfile.TarFile, max_bytes: int) -> Iterator[tarfile.Tar
         yield member
 
 
-def _reason(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
-    return str(reason or str(error) or type(error).__name__).rstrip(".")
+def _why(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")

@@ -1,12 +1,12 @@
-"""Takes prompt jobs: each is generated once, however often it is delivered, and not after its time.
+"""Takes prompt jobs: each is answered to all who ask for it, and not after its time.
 
-Jobs wait here for a place among the daemon's answers; what waits and what is remembered is bounded.
-Knows nothing of MQTT, and nothing of how an answer is made.
+Jobs wait here for a place among the daemon's answers; how many is bounded. Knows nothing of MQTT,
+and nothing of how an answer is made, or kept for those who ask again.
 """
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,9 +26,6 @@ _logger = logging.getLogger(__name__)
 
 MOST_JOBS: Final = 64
 """Jobs that wait or run at most; further ones are told to come again."""
-
-MOST_REMEMBERED: Final = 256
-"""Answers that are remembered for jobs that are delivered again."""
 
 MOST_ASKERS: Final = 8
 """Places that wait for one job at most; the latest count."""
@@ -71,10 +68,9 @@ class JobDesk:
     """Takes jobs and delivers their answers.
 
     Args:
-        answer: makes an answer, see `job_answer`.
+        answer: finds or makes an answer, see `job_answer`.
         deliver: sends one.
         clock: seconds, such as `time.monotonic`.
-        num_workers: jobs that are answered at the same time at most.
         retry_s: see `RETRY_S`.
     """
 
@@ -83,20 +79,17 @@ class JobDesk:
         answer: Answer,
         deliver: Deliver,
         clock: Callable[[], float],
-        num_workers: int = 4,
         retry_s: float = RETRY_S,
     ) -> None:
         self._answer = answer
         self._deliver = deliver
         self._clock = clock
-        self._num_workers = num_workers
         self._retry_s = retry_s
         self._open: dict[str, _Open] = {}
         self._waiting: asyncio.Queue[_Open] = asyncio.Queue()
-        self._answers: OrderedDict[str, tuple[pb.Job, pb.JobResult]] = OrderedDict()
 
     def ask(self, job: pb.Job, reply_to: ReplyTo | None, expires_in_s: float | None) -> None:
-        """Take a job; its answer is delivered later, or at once if it is known."""
+        """Take a job; its answer is delivered later."""
         try:
             self._take(job, reply_to, expires_in_s)
         except OutriderError as error:
@@ -106,11 +99,6 @@ class JobDesk:
     def _take(self, job: pb.Job, reply_to: ReplyTo | None, expires_in_s: float | None) -> None:
         if not 0 < len(job.job_id) <= _MAX_ID_CHARACTERS:
             raise JobError(f"A job needs a jobId of 1 to {_MAX_ID_CHARACTERS} characters; add one.")
-        if known := self._answers.get(job.job_id):
-            _require_same(job, known[0])
-            if reply_to:
-                self._deliver(reply_to, known[1])
-            return
         if running := self._open.get(job.job_id):
             _require_same(job, running.job)
             _add_asker(running, reply_to)
@@ -128,18 +116,15 @@ class JobDesk:
     async def run(self) -> None:
         """Answer jobs until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for number in range(self._num_workers):
-                tasks.create_task(self._work(), name=f"jobs-{number}")
+            while True:
+                job = await self._waiting.get()
+                tasks.create_task(self._serve(job), name="job")  # as many as are open, at most
 
-    async def _work(self) -> None:
-        while True:
-            job = await self._waiting.get()
-            result = await self._answered(job)
-            del self._open[job.job.job_id]
-            if not result.HasField("error"):
-                self._remember(job.job, result)
-            for reply_to in job.askers:
-                self._deliver(reply_to, result)
+    async def _serve(self, job: _Open) -> None:
+        result = await self._answered(job)
+        del self._open[job.job.job_id]
+        for reply_to in job.askers:
+            self._deliver(reply_to, result)
 
     async def _answered(self, job: _Open) -> pb.JobResult:
         """The answer, or why there is none."""
@@ -165,11 +150,6 @@ class JobDesk:
                     raise
                 log.event(_logger, "job_waits", level=logging.DEBUG, reason=str(error))
             await asyncio.sleep(self._retry_s)
-
-    def _remember(self, job: pb.Job, result: pb.JobResult) -> None:
-        self._answers[job.job_id] = (job, result)
-        while len(self._answers) > MOST_REMEMBERED:
-            self._answers.popitem(last=False)
 
 
 def _add_asker(job: _Open, reply_to: ReplyTo | None) -> None:

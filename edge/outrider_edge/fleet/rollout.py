@@ -7,11 +7,19 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from outrider_common.errors import InvalidInputError
+
 DEFAULT_TRIAL_TOKENS: Final = 2000
 DEFAULT_MARGIN: Final = 0.02
 
 MOST_STARTS: Final = 3
 """A daemon that was started so often during a trial without getting further was killed by it."""
+
+
+class BadDrafterError(InvalidInputError):
+    """An offered drafter that this device does not take."""
+
+    reason = "BAD_DRAFTER"
 
 
 class Stage(StrEnum):

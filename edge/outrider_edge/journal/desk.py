@@ -10,16 +10,19 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
 from outrider_common.errors import UnavailableError
 from outrider_edge.choice_stream import ChoiceStream, Event, Written
 from outrider_edge.generation import GenerationRequest
+from outrider_edge.journal.folder import Bounds
 from outrider_edge.journal.journal import Journal, Pen
 from outrider_edge.journal.kept_answer import Heading, KeptAnswer, Spelling, digest
 from outrider_edge.journal.shared_answer import Reader, SharedAnswer
 from outrider_edge.openai_errors import ReusedKeyError
+
+DEFAULT_BOUNDS: Final = Bounds(max_answers=256, max_bytes=64 << 20, max_age_s=86400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +228,11 @@ class AnswerDesk:
         if current.task and not current.task.done():
             current.answer.fail(UnavailableError("The daemon is stopping; ask again."))
             current.task.cancel()
+
+
+def answers_in_memory() -> AnswerDesk:
+    """A desk that forgets everything when the process ends."""
+    return AnswerDesk(Journal(None, DEFAULT_BOUNDS), linger_s=0.0)
 
 
 async def _ended(current: _Current) -> None:

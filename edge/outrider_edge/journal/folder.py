@@ -1,19 +1,14 @@
-"""The journal's directory: one file for each answer, bounded in number, size and age.
+"""What the journal keeps: one file for each answer, bounded in number, size and age.
 
-One process at a time has it. All of it waits for the disk: call it from one thread. Knows nothing
-of what is in the files.
+It may wait for the disk: call it from one thread. Knows nothing of what is in the files.
 """
 
-import fcntl
 import hashlib
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
-_SUFFIX: Final = ".answer"
+from outrider_edge.journal.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,37 +37,35 @@ class FullError(OSError):
 
 
 class JournalFolder:
-    """Files of answers, for this user only.
+    """Files of answers.
 
     Args:
-        directory: made if it is not there.
+        storage: where they are.
         bounds: how much is kept; what was written to longest ago goes first.
         clock: seconds since 1970.
 
     Raises:
-        OSError: it cannot be used; a `BlockingIOError` if another process has it.
+        OSError: what is there cannot be read.
     """
 
     def __init__(
-        self, directory: Path, bounds: Bounds, clock: Callable[[], float] = time.time
+        self, storage: Storage, bounds: Bounds, clock: Callable[[], float] = time.time
     ) -> None:
-        self._directory = directory
+        self._storage = storage
         self._bounds = bounds
         self._clock = clock
         self._in_use: set[str] = set()
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._files = dict(self._found())
+            found = list(storage.found())
         except BaseException:
-            os.close(self._lock)
+            storage.close()
             raise
+        self._files = {one.name: _File(one.num_bytes, one.written_at) for one in found}
         self.tidy()
 
     def close(self) -> None:
         """Let another process have it."""
-        os.close(self._lock)
+        self._storage.close()
 
     @staticmethod
     def name_of(key: str) -> str:
@@ -82,7 +75,7 @@ class JournalFolder:
     def read(self, name: str) -> bytes | None:
         """What was kept under a name; None if nothing was, or it is too old."""
         self._forget_old()
-        return self._path(name).read_bytes() if name in self._files else None
+        return self._storage.read(name) if name in self._files else None
 
     def begin(self, name: str, content: bytes) -> None:
         """Keep an answer that begins, in place of what there was; it is in use until `leave`."""
@@ -92,11 +85,7 @@ class JournalFolder:
     def cut(self, name: str, num_bytes: int) -> None:
         """Go on with a file from there on; it is in use until `leave`."""
         self._in_use.add(name)
-        handle = os.open(self._path(name), os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.ftruncate(handle, num_bytes)
-        finally:
-            os.close(handle)
+        self._storage.cut(name, num_bytes)
         self._files[name] = _File(num_bytes, self._clock())
 
     def append(self, name: str, content: bytes, *, is_last: bool = False) -> None:
@@ -108,13 +97,7 @@ class JournalFolder:
         """
         if not self._has_room(len(content)):
             raise FullError("all that there is room for is in use")
-        handle = os.open(self._path(name), os.O_WRONLY | os.O_APPEND)
-        try:
-            _write_all(handle, content)
-            if is_last:
-                os.fsync(handle)
-        finally:
-            os.close(handle)
+        self._storage.append(name, content, is_last=is_last)
         self._files[name] = _File(self._files[name].num_bytes + len(content), self._clock())
 
     def leave(self, name: str) -> None:
@@ -131,14 +114,6 @@ class JournalFolder:
         """Throw away what is too old, or too much."""
         self._forget_old()
         self._has_room(0)
-
-    def _path(self, name: str) -> Path:
-        return self._directory / f"{name}{_SUFFIX}"
-
-    def _found(self) -> Iterator[tuple[str, _File]]:
-        for path in self._directory.glob(f"*{_SUFFIX}"):
-            status = path.stat()
-            yield path.stem, _File(status.st_size, status.st_mtime)
 
     def _idle(self) -> list[str]:
         """Those not in use; what was written to longest ago comes first."""
@@ -167,9 +142,4 @@ class JournalFolder:
 
     def _remove(self, name: str) -> None:
         self._files.pop(name, None)
-        self._path(name).unlink(missing_ok=True)
-
-
-def _write_all(handle: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(handle, content) :]
+        self._storage.remove(name)

@@ -25,6 +25,7 @@ from outrider_edge.journal.kept_answer import (
     read_answer,
 )
 from outrider_edge.journal.lines import encode_line
+from outrider_edge.journal.storage import DiskStorage, MemoryStorage
 
 _logger = logging.getLogger(__name__)
 
@@ -66,16 +67,16 @@ class Pen:
 
 
 class Journal:
-    """Answers on disk, by the key that a client gave them.
+    """Answers that are kept, by the key that a client gave them.
 
     Args:
-        directory: where they are.
+        directory: where they are; None: in the memory of this process only.
         bounds: how much is kept.
     """
 
-    def __init__(self, directory: Path, bounds: Bounds) -> None:
+    def __init__(self, directory: Path | None, bounds: Bounds) -> None:
         self._directory = directory
-        self._open = partial(JournalFolder, directory, bounds)
+        self._bounds = bounds
         self._folder: JournalFolder | None = None
         self._is_refused = False  # and a warning has said so
         self._thread = ThreadPoolExecutor(1, "outrider-journal")  # one: things happen in order
@@ -147,7 +148,9 @@ class Journal:
         """The directory; None while it cannot be used, such as when another daemon has it."""
         if self._folder is None:
             try:
-                self._folder = self._open()
+                directory = self._directory
+                storage = DiskStorage(directory) if directory else MemoryStorage()
+                self._folder = JournalFolder(storage, self._bounds)
             except OSError as error:
                 if not self._is_refused:
                     _warn("journal_unusable", error, self._directory)
