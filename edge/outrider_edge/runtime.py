@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+from outrider_common.acceptance import AcceptanceMode
 from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.generation_trace import GenerationTrace
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
@@ -20,16 +21,19 @@ from outrider_edge.batched_drafting import BatchedModel
 from outrider_edge.block_proposer import BlockFactory
 from outrider_edge.calibration import Calibration
 from outrider_edge.calibration_store import CalibrationStore, kept
-from outrider_edge.combined import CombinedFactory
+from outrider_edge.combined import CombinedFactory, CombinedProposer
+from outrider_edge.drafter import Drafter
 from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
 from outrider_edge.grpc_link import GrpcLink
 from outrider_edge.language_model import LanguageModelFactory
 from outrider_edge.link import VerifierLink
 from outrider_edge.link_security import LinkSecurity
+from outrider_edge.lone_drafter import LoneDrafter
 from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
-from outrider_edge.proposer import DraftingTask, ProposerFactory
+from outrider_edge.proposer import DraftingTask, Proposer, ProposerFactory
+from outrider_edge.recall import NAME, Recall
 from outrider_edge.recycling import RecyclingFactory
 from outrider_edge.request_spans import generation_span, result_attributes
 from outrider_edge.resuming import Patience
@@ -40,6 +44,13 @@ from outrider_edge.tracing import TraceRecorder
 from outrider_edge.verifier_addresses import is_dynamic, resolve, split_addresses
 from outrider_edge.verifier_pool import VerifierPool
 from outrider_models.bundle import Bundle, tokenizer_fingerprint
+
+ALONE_AFTER_S: Final = 0.5
+"""For so long an answer that may be written alone tries to find a verifier that takes sessions: a
+connection that was reset, or a proxy that was restarted, costs no unverified text."""
+
+_LONE: Final = (LanguageModelFactory.name, BlockFactory.name)
+"""Proposers that are models, so that what they guess first can stand alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,7 @@ class EdgeRuntime:
         patience: for how long an answer tries to go on after a break.
         pool: the verifiers; None: there is only the one behind the link.
         calibration_of: what guesses are worth with another model; None: there is no other.
+        lone_factory: makes what can write alone; None: there is no draft model.
         spans: where requests are traced.
     """
 
@@ -78,6 +90,7 @@ class EdgeRuntime:
     patience: Patience = field(default_factory=Patience)
     pool: VerifierPool | None = None
     calibration_of: Callable[[str], Calibration] | None = None
+    lone_factory: ProposerFactory | None = None
     spans: Spans = NO_SPANS
 
     @property
@@ -95,6 +108,19 @@ class EdgeRuntime:
             link=self.pool.serving(model),
             calibration=self.calibration_of(model),
         )
+
+    def hasty(self) -> "EdgeRuntime":
+        """The same, but it soon gives up where no verifier takes sessions."""
+        return replace(self, patience=replace(self.patience, alone_s=ALONE_AFTER_S))
+
+    def lone_drafter(self, request: GenerationRequest, policy: str | None) -> LoneDrafter | None:
+        """What writes an answer while no verifier is there; None where nothing can, or may."""
+        drafting = self.policy if policy is None else self.policies[policy]
+        if self.lone_factory is None or not drafting.drafts:
+            return None
+        task = replace(self._task(request), acceptance_mode=AcceptanceMode.EXACT)
+        proposer = self.lone_factory.start(task)
+        return LoneDrafter(Drafter(proposer, self.lone_factory.name, self.executor))
 
     def verifiers(self) -> list[dict[str, Any]]:
         """How each verifier is."""
@@ -126,7 +152,7 @@ class EdgeRuntime:
             link=self.link,
             info=self.info,
             tokenizer_fingerprint=self.fingerprint,
-            proposer=factory.start(self._task(request)),
+            proposer=_recalling(request, factory.name, factory.start(self._task(request))),
             proposer_name=factory.name,
             detokenizer=self.tokenizer.detokenizer(),
             executor=self.executor,
@@ -171,6 +197,14 @@ class EdgeRuntime:
         )
 
 
+def _recalling(request: GenerationRequest, name: str, proposer: Proposer) -> Proposer:
+    """The same, after what is foreseen of the answer."""
+    if not request.foreseen:
+        return proposer
+    recall = Recall(len(request.prompt) + len(request.written), request.foreseen)
+    return CombinedProposer([(NAME, recall), (name, proposer)])
+
+
 @contextlib.asynccontextmanager
 async def edge_runtime(
     settings: EdgeSettings,
@@ -202,13 +236,13 @@ async def edge_runtime(
         policy = policies[settings.policy]
         names = settings.proposers if policy.drafts else ("none",)
         # Loading a model takes a while, and the answers of another runtime shall not wait for it.
-        factory = await asyncio.to_thread(_factory, names, settings, bundle)
+        factories = await asyncio.to_thread(_factories, names, settings, bundle)
         async with kept(calibrations, bundle.path.name) as learnt:
             with ThreadPoolExecutor(settings.concurrent_drafts, "outrider-draft") as executor:
                 yield EdgeRuntime(
                     tokenizer=tokenizer,
                     fingerprint=fingerprint,
-                    factory=factory,
+                    factory=CombinedFactory(factories),
                     link=pool.serving(info.model),
                     info=info,
                     executor=executor,
@@ -220,6 +254,7 @@ async def edge_runtime(
                     patience=_patience(settings),
                     pool=pool,
                     calibration_of=learnt.of,
+                    lone_factory=next((f for f in factories if f.name in _LONE), None),
                     spans=spans,
                 )
 
@@ -272,10 +307,10 @@ def load_tokenizer(bundle: Bundle) -> EdgeTokenizer:
     return EdgeTokenizer.load(bundle.path, {"bos_token": manifest.bos_token_id, "eos_token": eos})
 
 
-def _factory(
+def _factories(
     names: Sequence[ProposerName], settings: EdgeSettings, bundle: Bundle
-) -> CombinedFactory:
-    return CombinedFactory([_MAKERS[name](settings, bundle) for name in names])
+) -> list[ProposerFactory]:
+    return [_MAKERS[name](settings, bundle) for name in names]
 
 
 def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:
