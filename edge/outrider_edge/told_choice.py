@@ -5,8 +5,9 @@ back. Whatever happened since it was told something last, it is told the net of 
 nothing of how things are worded.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from outrider_common.records import TokenRecord
 from outrider_edge.unverified import UnverifiedTail, UnverifiedToken
@@ -35,10 +36,11 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenBack:
-    """What was told from a place on is void."""
+class Corrected:
+    """What was told from a place on is void; these tokens stand there instead, and are final."""
 
     since: Place
+    records: tuple[TokenRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +58,22 @@ class MoreUnverified:
     tokens: tuple[UnverifiedToken, ...]
 
 
-Change = Confirmed | TakenBack | MoreVerified | MoreUnverified
+Change = Confirmed | Corrected | MoreVerified | MoreUnverified
 
 
 @dataclass(slots=True)
 class ToldChoice:
-    """One choice as its client knows it."""
+    """One choice as its client knows it.
 
+    Attributes:
+        verified_text: what the client knows to be final.
+        num_verified: how many tokens that is.
+    """
+
+    verified_text: str = ""
+    num_verified: int = 0
     _tail: UnverifiedTail = field(default_factory=UnverifiedTail)
     _told: tuple[UnverifiedToken, ...] = ()  # of the tail, as it was when the client heard last
-    _num_characters: int = 0  # of the verified text
-
-    @property
-    def num_verified_characters(self) -> int:
-        """How long the verified text is."""
-        return self._num_characters
 
     def take(self, said: Iterable[Token], *, is_over: bool = False) -> list[Change]:
         """What the client has to be told of what was said since the last time.
@@ -85,7 +88,8 @@ class ToldChoice:
         truth: list[Token] = [*records, *self._tail.tokens]
         num_kept = _num_same(self._told, truth)
         changes = self._changes(records, num_kept)
-        self._num_characters += _length(records)
+        self.verified_text += text_of(records)
+        self.num_verified += len(records)
         self._told = tuple(self._tail.tokens)
         return changes
 
@@ -102,34 +106,33 @@ class ToldChoice:
         return records
 
     def _changes(self, records: list[TokenRecord], num_kept: int) -> list[Change]:
+        """See `take`; `num_kept` of the told tokens still stand."""
         changes: list[Change] = []
-        confirmed = records[:num_kept]
+        confirmed, fresh = records[:num_kept], tuple(records[num_kept:])
         if confirmed:
-            after = self._num_characters + _length(confirmed)
-            changes.append(Confirmed(Place(confirmed[-1].position + 1, after)))
+            changes.append(Confirmed(self._after(confirmed, confirmed[-1].position + 1)))
         if num_kept < len(self._told):
-            before = self._num_characters + _length(self._told[:num_kept])
-            changes.append(TakenBack(Place(self._told[num_kept].position, before)))
-        if fresh := records[num_kept:]:
-            changes.append(MoreVerified(tuple(fresh)))
-        if rest := self._tail.tokens[max(0, num_kept - len(records)) :]:
-            end = self._num_characters + _length(records) + _length(self._tail.tokens)
-            place = Place(rest[0].position, end - _length(rest))
-            changes.append(MoreUnverified(place, tuple(rest)))
+            since = self._after(self._told[:num_kept], self._told[num_kept].position)
+            changes.append(Corrected(since, fresh))
+        elif fresh:
+            changes.append(MoreVerified(fresh))
+        num_known = max(0, num_kept - len(records))
+        if more := tuple(self._tail.tokens[num_known:]):
+            before: list[Token] = [*records, *self._tail.tokens[:num_known]]
+            changes.append(MoreUnverified(self._after(before, more[0].position), more))
         return changes
+
+    def _after(self, tokens: Sequence[Token], position: int) -> Place:
+        """The place behind the verified text and these tokens."""
+        return Place(position, len(self.verified_text) + len(text_of(tokens)))
 
 
 def _num_same(told: Iterable[UnverifiedToken], truth: Iterable[Token]) -> int:
     """How many of the told tokens, from the first, are still true."""
-    num_same = 0
-    for one, other in zip(told, truth, strict=False):
-        is_same = one.is_that_of(other) if isinstance(other, TokenRecord) else one == other
-        if not is_same:
-            break
-        num_same += 1
-    return num_same
+    pairs = zip(told, truth, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0].is_same_as(pair[1]), pairs))
 
 
-def _length(tokens: Iterable[Token]) -> int:
-    """In characters."""
-    return sum(len(one.text) for one in tokens)
+def text_of(tokens: Iterable[Token]) -> str:
+    """What they read as together."""
+    return "".join(one.text for one in tokens)

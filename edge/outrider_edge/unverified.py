@@ -26,13 +26,10 @@ class UnverifiedToken:
     text: str
     drafted_at_s: float
 
-    def is_that_of(self, record: TokenRecord) -> bool:
-        """Whether a verified token is the same, and reads the same."""
-        return (self.position, self.token, self.text) == (
-            record.position,
-            record.token,
-            record.text,
-        )
+    def is_same_as(self, other: "TokenRecord | UnverifiedToken") -> bool:
+        """Whether another token stands at the same place, is the same and reads the same."""
+        own = (self.position, self.token, self.text)
+        return own == (other.position, other.token, other.text)
 
 
 @dataclass(slots=True)
@@ -59,7 +56,7 @@ class UnverifiedTail:
 
     def settle(self, record: TokenRecord) -> None:
         """A token is verified: the first of the tail is the same, or all of it is void."""
-        if self._tokens and self._tokens[0].is_that_of(record):
+        if self._tokens and self._tokens[0].is_same_as(record):
             self.num_confirmed += 1
             del self._tokens[0]
         else:

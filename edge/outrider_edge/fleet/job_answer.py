@@ -8,6 +8,7 @@ import time
 from typing import Any, Final
 
 from outrider.v1 import fleet_pb2 as pb
+from outrider_common.errors import UnavailableError
 from outrider_edge.choice_stream import ChoiceStream, Finished
 from outrider_edge.generation import GenerationResult
 from outrider_edge.making import Making, making
@@ -66,7 +67,14 @@ async def _result(stream: ChoiceStream, made: Making) -> GenerationResult:
         made.note(events)
         for event in events:
             if isinstance(event, Finished):
-                return event.result
+                return _verified(event.result)
+
+
+def _verified(result: GenerationResult) -> GenerationResult:
+    """The result; a job waits for a verifier as long as it is wanted, as nobody reads it now."""
+    if not result.is_verified:
+        raise UnavailableError("No verifier has seen the answer to the job; try again.")
+    return result
 
 
 def _worded(job: pb.Job, made: Making, result: GenerationResult) -> pb.JobResult:
