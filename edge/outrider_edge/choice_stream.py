@@ -22,9 +22,9 @@ from outrider_edge.lone_drafter import LoneDrafter
 from outrider_edge.openai_errors import BadRequestError
 from outrider_edge.tokenizer import EdgeTokenizer
 from outrider_edge.tracing import TraceEvent, TraceRecorder
-from outrider_edge.unverified import UnverifiedToken
+from outrider_edge.unverified import Token, UnverifiedToken
 
-OnTold = Callable[[TokenRecord | UnverifiedToken], None]
+OnTold = Callable[[Token], None]
 """Takes each verified token, in order, and those that are not verified yet; returns at once."""
 
 
@@ -272,7 +272,7 @@ class ChoiceStream:
             self._news.set()
 
 
-def _told(index: int, token: TokenRecord | UnverifiedToken) -> Written | Foreseen:
+def _told(index: int, token: Token) -> Written | Foreseen:
     if isinstance(token, TokenRecord):
         return Written(index, token)
     return Foreseen(index, token)

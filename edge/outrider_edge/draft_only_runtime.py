@@ -23,7 +23,7 @@ from outrider_edge.offline import OfflineQueue
 from outrider_edge.statistics import StatsCollector
 from outrider_edge.streaming_text import StopMatcher, TextSoFar
 from outrider_edge.tracing import TraceRecorder
-from outrider_edge.unverified import UnverifiedTail, UnverifiedToken
+from outrider_edge.unverified import Token, UnverifiedTail, UnverifiedToken
 
 _logger = logging.getLogger(__name__)
 
@@ -32,8 +32,7 @@ _logger = logging.getLogger(__name__)
 class DraftOnlyRuntime:
     """Generates like another runtime; while no verifier is there, the drafter writes.
 
-    A request for log-probabilities, which only the target can give, and one whose policy does not
-    draft, wait for a verifier instead.
+    A request whose policy does not draft waits for a verifier instead.
 
     Attributes:
         runtime: the other one.
@@ -59,7 +58,7 @@ class DraftOnlyRuntime:
             OutriderError: the request cannot be served.
         """
         drafter = self.runtime.lone_drafter(request, policy)
-        if drafter is None or request.num_top_logprobs is not None:
+        if drafter is None:
             waiting = EnduringRuntime(self.runtime, self.queue)
             return await waiting.generate(request, on_token, recorder, policy)
         one = _Answer(self, request, on_token, drafter)
@@ -171,7 +170,7 @@ class _Answer:
             log.event(_logger, "drafter_failed", level=logging.ERROR, error=error)
 
     async def _write_tail(self) -> None:
-        behind: tuple[TokenRecord | UnverifiedToken, ...] = (*self._verified, *self._tail.tokens)
+        behind: tuple[Token, ...] = (*self._verified, *self._tail.tokens)
         known = [one.token for one in behind]
         text, ending = self._text_after(known), self._ending()
         tokens = [*self.request.prompt, *known]

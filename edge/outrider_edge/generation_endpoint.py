@@ -48,10 +48,10 @@ from outrider_edge.told_choice import (
     Corrected,
     MoreUnverified,
     MoreVerified,
-    Token,
     ToldChoice,
     text_of,
 )
+from outrider_edge.unverified import Token
 
 _logger = logging.getLogger(__name__)
 
@@ -327,13 +327,16 @@ class Conversation:
             case MoreUnverified(since, tokens):
                 text = text_of(tokens)
                 return self.form.unverified(index, text, since) if text else None
-            case Confirmed(until):
-                return self.form.confirmed(index, until) if self.takes_corrections else None
-            case Corrected(since, records):
-                if not self.takes_corrections:
-                    told = self._told[index]
-                    raise TakenBackError(told.verified_text, told.num_verified)
-                return self.form.correction(index, since, text_of(records))
+            case Confirmed(until, records) if self.takes_corrections:
+                return self.form.confirmed(index, until, self._spoken[index].take(records))
+            case Corrected(since, records) if self.takes_corrections:
+                spoken = self._spoken[index].take(records)
+                return self.form.correction(index, since, text_of(records), spoken)
+            case Corrected():
+                told = self._told[index]
+                raise TakenBackError(told.verified_text, told.num_verified)
+            case _:
+                return None
 
     def _ending(self, event: Finished) -> bytes:
         left = self._spoken[event.index].rest(event.result.finish_reason)

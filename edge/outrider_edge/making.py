@@ -80,9 +80,15 @@ class Making:
         queue, verify_s = self.serving.offline, self.serving.settings.offline_verify_s
         if queue is None:
             return self.runtime
-        if self.serving.drafts_alone:
+        if self.serving.drafts_alone and self._may_be_unverified:
             return DraftOnlyRuntime(self.runtime, queue, verify_s)
         return EnduringRuntime(self.runtime, queue)
+
+    @property
+    def _may_be_unverified(self) -> bool:
+        """Log-probabilities are the target's: they come late, or not without it."""
+        wants_logprobs = self.generations[0].num_top_logprobs is not None
+        return self.request.handling.takes_corrections or not wants_logprobs
 
     def spelling(self, token: int) -> str:
         """What a token reads as alone."""

@@ -65,14 +65,17 @@ class AnswerForm:
         said = {"index": index, "unverified": _from(since)}
         return self._chunk(self._piece(index, text)) | {"outrider": said}
 
-    def confirmed(self, index: int, until: Place) -> Json:
+    def confirmed(self, index: int, until: Place, spoken: Sequence[SpokenToken] = ()) -> Json:
         """What was told of one choice up to a place is verified, for a client that keeps count."""
-        said = {"until_position": until.position, "until_character": until.character}
-        return self._beside(index, {"verified": said})
+        place = {"until_position": until.position, "until_character": until.character}
+        return self._beside(index, {"verified": place | self._late_logprobs(spoken)})
 
-    def correction(self, index: int, since: Place, text: str) -> Json:
+    def correction(
+        self, index: int, since: Place, text: str, spoken: Sequence[SpokenToken] = ()
+    ) -> Json:
         """What was told of a choice from a place on is void; this stands there, verified."""
-        return self._beside(index, {"correction": _from(since) | {"text": text}})
+        said = _from(since) | {"text": text}
+        return self._beside(index, {"correction": said | self._late_logprobs(spoken)})
 
     def traced(self, index: int, events: Sequence[Json]) -> Json:
         """What happened on the way to one choice, for a client that watches."""
@@ -119,6 +122,11 @@ class AnswerForm:
         """A piece without text that says something of one choice."""
         ours = {"index": index} | said
         return {**self._head(self._chunk_object), "choices": [], "outrider": ours}
+
+    def _late_logprobs(self, spoken: Sequence[SpokenToken]) -> Json:
+        """Those of tokens whose text was told before them, where they were asked for."""
+        logprobs = self._logprobs(spoken)
+        return {"logprobs": logprobs} if logprobs else {}
 
     def _choice(self, index: int, result: GenerationResult) -> Json:
         piece = self._piece(index, result.whole_text)

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from outrider_common.records import TokenRecord
-from outrider_edge.unverified import UnverifiedTail, UnverifiedToken
-
-Token = TokenRecord | UnverifiedToken
+from outrider_edge.unverified import Token, UnverifiedTail, UnverifiedToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +28,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """What was told up to a place is verified."""
+    """What was told up to a place is verified; these tokens are, that were not before."""
 
     until: Place
+    records: tuple[TokenRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +107,10 @@ class ToldChoice:
     def _changes(self, records: list[TokenRecord], num_kept: int) -> list[Change]:
         """See `take`; `num_kept` of the told tokens still stand."""
         changes: list[Change] = []
-        confirmed, fresh = records[:num_kept], tuple(records[num_kept:])
+        confirmed, fresh = tuple(records[:num_kept]), tuple(records[num_kept:])
         if confirmed:
-            changes.append(Confirmed(self._after(confirmed, confirmed[-1].position + 1)))
+            until = self._after(confirmed, confirmed[-1].position + 1)
+            changes.append(Confirmed(until, confirmed))
         if num_kept < len(self._told):
             since = self._after(self._told[:num_kept], self._told[num_kept].position)
             changes.append(Corrected(since, fresh))

@@ -32,6 +32,10 @@ class UnverifiedToken:
         return own == (other.position, other.token, other.text)
 
 
+Token = TokenRecord | UnverifiedToken
+"""What an answer is made of."""
+
+
 @dataclass(slots=True)
 class UnverifiedTail:
     """The tokens behind the verified ones that nobody has judged yet.

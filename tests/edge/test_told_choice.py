@@ -1,4 +1,4 @@
-"""What a client is told of unverified text: whatever happens, it knows what is true, and how far."""
+"""What a client is told of unverified text: it always knows what is true, and how far."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,10 @@ from outrider_edge.told_choice import (
     MoreUnverified,
     MoreVerified,
     Place,
-    Token,
     ToldChoice,
     text_of,
 )
-from outrider_edge.unverified import UnverifiedTail, UnverifiedToken
+from outrider_edge.unverified import Token, UnverifiedTail, UnverifiedToken
 
 
 def verified(position: int, text: str) -> TokenRecord:
@@ -39,7 +38,7 @@ class Client:
     def follow(self, changes: Sequence[Change]) -> None:
         for change in changes:
             match change:
-                case Confirmed(until):
+                case Confirmed(until, _):
                     assert self.num_sure <= until.character <= len(self.text)
                     self.num_sure = until.character
                 case Corrected(since, records):
@@ -90,16 +89,22 @@ def test_after_any_history_in_any_batches_the_client_knows_the_truth(data: st.Da
 def test_what_turns_out_right_is_confirmed_and_not_said_again() -> None:
     told = ToldChoice()
     told.take([unverified(4, "an"), unverified(5, " out")])
-    assert told.take([verified(4, "an")]) == [Confirmed(Place(5, 2))]
-    both = [verified(5, " out"), verified(6, "rider")]
-    assert told.take(both) == [Confirmed(Place(6, 6)), MoreVerified((both[1],))]
+    first, second, third = verified(4, "an"), verified(5, " out"), verified(6, "rider")
+    assert told.take([first]) == [Confirmed(Place(5, 2), (first,))]
+    assert told.take([second, third]) == [
+        Confirmed(Place(6, 6), (second,)),
+        MoreVerified((third,)),
+    ]
 
 
 def test_from_the_first_wrong_token_on_all_is_taken_back() -> None:
     told = ToldChoice()
     told.take([verified(3, "I"), unverified(4, "s"), unverified(5, "n"), unverified(6, "o")])
-    said = [verified(4, "s"), verified(5, "m")]
-    assert told.take(said) == [Confirmed(Place(5, 2)), Corrected(Place(5, 2), (said[1],))]
+    right, other = verified(4, "s"), verified(5, "m")
+    assert told.take([right, other]) == [
+        Confirmed(Place(5, 2), (right,)),
+        Corrected(Place(5, 2), (other,)),
+    ]
 
 
 def test_another_token_that_reads_alike_is_another_one() -> None:
@@ -121,4 +126,7 @@ def test_an_answer_that_ends_sooner_than_was_written_is_cut() -> None:
     told = ToldChoice()
     told.take([unverified(0, "Yes"), unverified(1, ", but")])
     end = verified(0, "Yes")
-    assert told.take([end], is_over=True) == [Confirmed(Place(1, 3)), Corrected(Place(1, 3), ())]
+    assert told.take([end], is_over=True) == [
+        Confirmed(Place(1, 3), (end,)),
+        Corrected(Place(1, 3), ()),
+    ]
