@@ -12,7 +12,7 @@ from outrider_common.config import SamplingSettings
 from outrider_common.errors import InvalidPromptError
 from outrider_common.messages import FinishReason
 from outrider_edge.chat.figures import AnswerFigures
-from outrider_edge.chat.sources import AnswerSource, DaemonSource, RuntimeSource
+from outrider_edge.chat.sources import AnswerSource, DaemonSource, Piece, RuntimeSource
 from outrider_edge.runtime import EdgeRuntime
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -24,9 +24,9 @@ def in_process(runtime: FakeRuntime) -> RuntimeSource:
 
 
 async def answered(source: AnswerSource, sampling: SamplingSettings) -> tuple[str, AnswerFigures]:
-    pieces: list[str] = []
+    pieces: list[Piece] = []
     figures = await source.answer(HI, sampling, pieces.append)
-    return "".join(pieces), figures
+    return "".join(map(str, pieces)), figures
 
 
 async def test_both_give_the_same_answer_and_figures() -> None:
