@@ -28,6 +28,7 @@ from outrider_edge.http_app import build_app
 from outrider_edge.journal.desk import AnswerDesk
 from outrider_edge.journal.folder import Bounds
 from outrider_edge.journal.journal import Journal
+from outrider_edge.known_models import KnownModels
 from outrider_edge.listening import address_of, listening_sockets
 from outrider_edge.live_settings import LiveSettings
 from outrider_edge.runtime import edge_runtime
@@ -73,7 +74,7 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
         spans_of(in_force.telemetry, "outrider-edge") as spans,
         listening_sockets(in_force.daemon) as sockets,
     ):
-        opener = _opener(store, spans)
+        opener = _opener(store, spans, begins_alone=in_force.daemon.offline == "draft-only")
         keeper = RuntimeKeeper(serving, in_force.edge, opener, partial(_say_ready, manager))
         live = LiveSettings(settings, overlay, serving, keeper)
         server = http_server(serving)
@@ -110,14 +111,15 @@ def _answers(settings: DaemonSettings, store: ModelStore) -> AnswerDesk | None:
     return AnswerDesk(Journal(store.root / "journal", bounds), settings.journal_linger_s)
 
 
-def _opener(store: ModelStore, spans: Spans) -> OpenRuntime:
-    """Opens runtimes with the bundles of a store."""
+def _opener(store: ModelStore, spans: Spans, *, begins_alone: bool) -> OpenRuntime:
+    """Opens runtimes with the bundles of a store; perhaps without a verifier, if one was met."""
     calibrations = CalibrationStore(store.root / "calibrations")
+    known = KnownModels(store.root / "known_models.json") if begins_alone else None
 
     @contextlib.asynccontextmanager
     async def open_runtime(settings: EdgeSettings) -> AsyncIterator[NamedRuntime]:
         bundle = Bundle.load(store.resolve_bundle(settings.bundle))
-        async with edge_runtime(settings, bundle, calibrations, spans) as runtime:
+        async with edge_runtime(settings, bundle, calibrations, spans, known) as runtime:
             yield NamedRuntime(runtime, bundle.path.name)
 
     return open_runtime

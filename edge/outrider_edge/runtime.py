@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from outrider_common.acceptance import AcceptanceMode
 from outrider_common.config import EdgeSettings, ProposerName
+from outrider_common.errors import UnavailableError
 from outrider_common.generation_trace import GenerationTrace
-from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
+from outrider_common.messages import PROTOCOL_VERSION, ModelInfo, Occupancy
 from outrider_common.spans import NO_SPANS, Spans
 from outrider_edge.answer import OnToken
 from outrider_edge.batched_drafting import BatchedModel
@@ -26,12 +27,14 @@ from outrider_edge.drafter import Drafter
 from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
 from outrider_edge.grpc_link import GrpcLink
+from outrider_edge.known_models import KnownModels
 from outrider_edge.language_model import LanguageModelFactory
 from outrider_edge.link import VerifierLink
 from outrider_edge.link_security import LinkSecurity
 from outrider_edge.lone_drafter import LoneDrafter
 from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
+from outrider_edge.pool_member import Unfit
 from outrider_edge.proposer import DraftingTask, Proposer, ProposerFactory
 from outrider_edge.recall import NAME, Recall
 from outrider_edge.recycling import RecyclingFactory
@@ -211,6 +214,7 @@ async def edge_runtime(
     bundle: Bundle,
     calibrations: CalibrationStore | None = None,
     spans: Spans = NO_SPANS,
+    known: KnownModels | None = None,
 ) -> AsyncIterator[EdgeRuntime]:
     """Load the drafter, reach the verifier, and check that the two fit.
 
@@ -219,6 +223,8 @@ async def edge_runtime(
         bundle: the drafter.
         calibrations: where to keep what is learnt of this target and this drafter; None forgets it.
         spans: where requests are traced.
+        known: what verifiers said before; if none answers now, they are taken for the same. None:
+            one has to answer.
 
     Raises:
         UnavailableError: no verifier answers.
@@ -230,7 +236,7 @@ async def edge_runtime(
     """
     tokenizer = await asyncio.to_thread(load_tokenizer, bundle)
     fingerprint = tokenizer_fingerprint(tokenizer.vocabulary())
-    async with _verifiers(settings, fingerprint) as pool:
+    async with _verifiers(settings, fingerprint, known) as pool:
         info = next(iter(pool.infos.values()))
         policies = offered_policies(settings)
         policy = policies[settings.policy]
@@ -270,8 +276,10 @@ def offered_policies(settings: EdgeSettings) -> dict[str, DraftingPolicy]:
 
 
 @contextlib.asynccontextmanager
-async def _verifiers(settings: EdgeSettings, fingerprint: str) -> AsyncIterator[VerifierPool]:
-    """The verifiers that the settings name; at least one is there and fits."""
+async def _verifiers(
+    settings: EdgeSettings, fingerprint: str, known: KnownModels | None
+) -> AsyncIterator[VerifierPool]:
+    """The verifiers that the settings name; at least one is there and fits, or did before."""
     addresses = split_addresses(settings.verifier)
     pool = VerifierPool(
         lambda: resolve(addresses),
@@ -285,11 +293,29 @@ async def _verifiers(settings: EdgeSettings, fingerprint: str) -> AsyncIterator[
         is_dynamic=is_dynamic(addresses),
     )
     try:
-        await pool.meet()
+        await _meet(pool, settings, known, lambda info: _unfit(info, fingerprint, settings))
         async with pool.kept():
             yield pool
     finally:
         await pool.close()
+
+
+async def _meet(
+    pool: VerifierPool, settings: EdgeSettings, known: KnownModels | None, unfit: Unfit
+) -> None:
+    """Find out what the verifiers are; if none answers, by what they were."""
+    before = known.at(settings.verifier) if known else None
+    try:
+        infos = await pool.meet()
+    except UnavailableError:
+        if before is None or unfit(before) is not None:
+            raise
+        pool.presume(before)
+    else:
+        if known:
+            known.keep(
+                settings.verifier, replace(next(iter(infos.values())), occupancy=Occupancy())
+            )
 
 
 def _patience(settings: EdgeSettings) -> Patience:
