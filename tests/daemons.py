@@ -1,6 +1,7 @@
 """Edge daemons as processes of their own, the way users start them."""
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,3 +65,44 @@ def running_daemon(verifier: str, bundle: Path, *options: str) -> Iterator[Runni
         process.terminate()
         assert process.wait(timeout=60) == 0
         process.stdout.close()
+
+
+class MortalDaemon:
+    """A daemon on a port and a state directory that stay the same; it is killed and started again.
+
+    Args:
+        verifier: its address.
+        bundle: the directory of the drafter.
+        state: where it keeps what it keeps.
+        options: further ones of the command.
+    """
+
+    def __init__(self, verifier: str, bundle: Path, state: Path, *options: str) -> None:
+        self.command = [sys.executable, "-m", "outrider", "edge", "serve"]
+        self.command += ["--verifier", verifier, "--bundle", str(bundle)]
+        self.command += ["--cache-dir", str(state), *options]
+        self.port = "0"
+        self.begin()
+
+    def begin(self) -> None:
+        """Start it, and wait until it is ready."""
+        self.process = subprocess.Popen(
+            [*self.command, "--port", self.port], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        listening = LISTENING.match(self.process.stdout.readline())
+        ready = READY.match(self.process.stdout.readline())
+        assert listening is not None, "the daemon did not start"
+        assert ready is not None, "the daemon did not get ready"
+        self.url, self.model = listening.group(1), ready.group(1)
+        self.port = self.url.rpartition(":")[2]
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def client(self, max_retries: int = 0) -> OpenAI:
+        return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=max_retries)

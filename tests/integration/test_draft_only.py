@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from daemons import RunningDaemon, running_daemon
+from daemons import MortalDaemon, RunningDaemon, running_daemon
 from openai import APIError
 from replicas import Replica, replicas
 
@@ -157,45 +156,44 @@ async def test_a_client_that_only_reads_text_is_never_left_with_a_wrong_one(
     assert reading.text != unbroken.text[: len(reading.text)]
 
 
-async def test_an_answer_that_no_verifier_sees_ends_as_unverified_and_later_is_the_targets(
+def ask(daemon: MortalDaemon, key: str, **question: Any) -> Any:
+    """A whole answer, and how it was headed."""
+    with daemon.client() as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model=daemon.model,
+            messages=STORY,
+            max_tokens=NUM_TOKENS,
+            temperature=1.0,
+            extra_headers={"Idempotency-Key": key},
+            **question,
+        )
+        return raw.headers, raw.parse()
+
+
+def test_an_answer_that_no_verifier_sees_says_so_and_later_is_the_targets(
     smollm2_dir: Path, int4_bundle_dir: Path, tmp_path: Path
 ) -> None:
-    """Asked again with its key, it is verified; the daemon was killed and began alone meanwhile."""
-    question: dict[str, Any] = {"messages": STORY, "max_tokens": NUM_TOKENS, "temperature": 1.0}
-    key = {"Idempotency-Key": "a-key"}
-    state = ("--cache-dir", str(tmp_path))
-    options = (*OPTIONS, "--offline-verify-s", "0", *state)
-
-    def ask(daemon: RunningDaemon, model: str) -> httpx2.Response:
-        url = f"{daemon.url}/v1/chat/completions"
-        body = question | {"model": model}
-        return httpx2.post(url, json=body, headers=key, timeout=120)
-
-    async with a_pair(smollm2_dir, int4_bundle_dir, tmp_path, *options) as (
-        verifier,
-        daemon,
-        model,
-    ):
+    """Asked again with its key, it is verified; meanwhile the daemon was killed and began alone."""
+    options = (*OPTIONS, "--offline-verify-s", "0")
+    with replicas(OUTRIDER, smollm2_dir, 1) as (verifier,):
+        daemon = MortalDaemon(verifier.address, int4_bundle_dir, tmp_path, *options)
         kill(verifier)
-        first = await asyncio.to_thread(ask, daemon, model)
-        daemon.process.kill()
-        daemon.process.wait()
-        with running_daemon(verifier.address, int4_bundle_dir, *options) as another:
-            assert another.wait_until_ready() == model  # it knows the model from before
-            second = await asyncio.to_thread(ask, another, model)
-            await begin_again(verifier)
-            third = await asyncio.to_thread(ask, another, model)
-            seed = third.json()["outrider"]["seed"]
-            unbroken = await asyncio.to_thread(
-                httpx2.post,
-                f"{another.url}/v1/chat/completions",
-                json=question | {"model": model, "seed": seed},
-                timeout=120,
-            )
-    for response in (first, second):
-        assert response.headers["x-outrider-verified"] == "false"
-        assert response.json()["choices"][0]["finish_reason"] == "unverified"
-        assert response.json()["usage"]["completion_tokens"] > 0
-    assert third.json()["outrider"]["verified"] is True
-    assert third.json()["choices"] == unbroken.json()["choices"]
-    assert {r.json()["outrider"]["seed"] for r in (first, second, third)} == {seed}
+        try:
+            first = ask(daemon, "a-key")
+            daemon.kill()
+            daemon.begin()  # there is no verifier, but it knows what model there was
+            second = ask(daemon, "a-key")
+            verifier.begin()
+            verifier.ready()
+            _, answer = ask(daemon, "a-key")
+            seed = answer.outrider["seed"]
+            _, unbroken = ask(daemon, "another", seed=seed)
+        finally:
+            daemon.kill()
+    for headers, alone in (first, second):
+        assert headers["x-outrider-verified"] == "false"
+        assert alone.choices[0].finish_reason == "unverified"
+        assert alone.choices[0].message.content
+        assert alone.outrider["seed"] == seed
+    assert answer.outrider["verified"] is True
+    assert answer.choices == unbroken.choices

@@ -1,9 +1,6 @@
 """A daemon with the real model that is killed in mid-answer: who asks again gets all of it."""
 
-import signal
 import stat
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemons import LISTENING, READY
-from openai import OpenAI
+from daemons import MortalDaemon
 
 pytestmark = pytest.mark.slow
 
@@ -23,46 +19,6 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "sampled": {"temperature": 1},  # no seed: the daemon's own counts
     "two choices": {"temperature": 1, "n": 2, "stop": [" the sea"]},
 }
-
-
-class MortalDaemon:
-    """A daemon on a port and a state directory that stay the same; it is killed and started again.
-
-    Args:
-        verifier: its address.
-        bundle: the directory of the drafter.
-        state: where it keeps what it keeps.
-    """
-
-    def __init__(self, verifier: str, bundle: Path, state: Path) -> None:
-        self.command = [sys.executable, "-m", "outrider", "edge", "serve"]
-        self.command += ["--verifier", verifier, "--bundle", str(bundle)]
-        self.command += ["--cache-dir", str(state)]
-        self.port = "0"
-        self.begin()
-
-    def begin(self) -> None:
-        """Start it, and wait until it is ready."""
-        self.process = subprocess.Popen(
-            [*self.command, "--port", self.port], stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        listening = LISTENING.match(self.process.stdout.readline())
-        ready = READY.match(self.process.stdout.readline())
-        assert listening is not None, "the daemon did not start"
-        assert ready is not None, "the daemon did not get ready"
-        self.url, self.model = listening.group(1), ready.group(1)
-        self.port = self.url.rpartition(":")[2]
-
-    def kill(self) -> None:
-        """End it without a word."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def client(self, max_retries: int = 0) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=max_retries)
 
 
 @pytest.fixture
