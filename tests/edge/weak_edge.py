@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fake_link import FakeLink, FakeSession, an_info
 from fake_runtime import a_tokenizer
 from generating import ANSWER, PROMPT, Oracle
 
 from outrider_common.errors import UnavailableError
-from outrider_common.messages import ModelInfo, OpenSession, ServerEvent
+from outrider_common.logprobs import TokenLogprobs
+from outrider_common.messages import Commit, ModelInfo, OpenSession, ServerEvent
 from outrider_common.sampling import SamplingParams
 from outrider_edge.calibration import Calibration
 from outrider_edge.draft_only_runtime import DraftOnlyRuntime
@@ -85,7 +86,10 @@ class _WeakSession(FakeSession):
         if self.link.left and self.num_events > self.link.left[0].after:
             self.link.go()
             raise GONE
-        return await super().receive()
+        event = await super().receive()
+        if isinstance(event, Commit) and self.message.num_top_logprobs is not None:
+            return replace(event, logprobs=tuple(TokenLogprobs(-1.0) for _ in event.tokens))
+        return event
 
 
 @dataclass
@@ -96,7 +100,9 @@ class Writers:
     name: str = "lm"
 
     def start(self, task: DraftingTask) -> Oracle:
-        return Oracle(self.text, at_a_time=1)
+        oracle = Oracle(at_a_time=1)
+        oracle.text = [*[0] * task.num_prompt_tokens, *self.text]
+        return oracle
 
 
 def with_errors(wrong: Iterator[int] | Sequence[int]) -> list[int]:
