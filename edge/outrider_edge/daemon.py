@@ -19,7 +19,7 @@ import uvicorn
 
 from outrider_common import log
 from outrider_common.config import DaemonSettings, EdgeSettings, Settings
-from outrider_common.errors import ungrouped
+from outrider_common.errors import ConfigError, ungrouped
 from outrider_common.service_manager import ServiceManager
 from outrider_common.spans import Spans, spans_of
 from outrider_edge.calibration_store import CalibrationStore
@@ -31,6 +31,7 @@ from outrider_edge.journal.journal import Journal
 from outrider_edge.known_models import KnownModels
 from outrider_edge.listening import address_of, listening_sockets
 from outrider_edge.live_settings import LiveSettings
+from outrider_edge.policies import POLICIES
 from outrider_edge.runtime import edge_runtime
 from outrider_edge.runtime_keeper import NamedRuntime, OpenRuntime, RuntimeKeeper
 from outrider_edge.service import cancelled, hangups, keep_alive, reload_when_asked
@@ -65,6 +66,7 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
     """
     overlay = overlay_at_start(settings, store)
     in_force = overlay.on(settings)
+    _require_draft_model(in_force)
     bundle = Bundle.load(store.resolve_bundle(in_force.edge.bundle))
     identity = Identity(in_force.edge, bundle.path.name)
     answers = _answers(in_force.daemon, store)
@@ -99,6 +101,18 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
                 if serving.runtime is None:
                     keeping.cancel()
         log.event(_logger, "daemon_stopped")
+
+
+def _require_draft_model(settings: Settings) -> None:
+    """Refuse to promise that the drafter writes alone where there is none that could."""
+    edge = settings.edge
+    can_write = "lm" in edge.proposers and POLICIES[edge.policy].drafts
+    if settings.daemon.offline == "draft-only" and not can_write:
+        raise ConfigError(
+            "daemon.offline is draft-only, but the draft model is not used "
+            f"(edge.proposers {', '.join(edge.proposers)}, edge.policy {edge.policy}); add lm to "
+            "edge.proposers and use a policy that drafts, or let requests queue."
+        )
 
 
 def _answers(settings: DaemonSettings, store: ModelStore) -> AnswerDesk | None:
