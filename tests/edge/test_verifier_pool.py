@@ -282,6 +282,28 @@ async def test_none_that_answers_is_one_sentence() -> None:
         await a_pool(gone=gone, too=gone)
 
 
+async def test_one_that_was_met_before_is_taken_for_the_same_until_it_answers() -> None:
+    away = Verifier()
+    away.error = UnavailableError("gone")
+    links = {"a": away}
+
+    async def resolve() -> list[str]:
+        return list(links)
+
+    pool = VerifierPool(resolve, links.__getitem__, unfit)
+    with pytest.raises(UnavailableError):
+        await pool.meet()
+    before = replace(an_info(), max_positions=7)
+    pool.presume(before)
+    link = pool.serving("fake")
+    assert pool.infos == {"fake": before}
+    assert not link.has_alternative
+    away.error = None
+    assert await link.model_info() == an_info()
+    assert pool.infos == {"fake": an_info()}
+    assert link.has_alternative
+
+
 async def test_readiness_is_that_of_any() -> None:
     a, b = Verifier(), Verifier()
     pool = await a_pool(a=a, b=b)
