@@ -100,5 +100,5 @@ async def test_an_upgrade_of_all_replicas_fails_no_request_and_loses_no_token(
 
 
 async def has_sessions(replica: Upgradable) -> None:
-    while await asyncio.to_thread(lambda: replica.num_sessions) == 0:
+    while await asyncio.to_thread(lambda: replica.num_sessions) == 0:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
