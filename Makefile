@@ -41,7 +41,7 @@ check: setup programs ## Format, lint, types, import rules, wire, deployment, pi
 	$(BIN)/mypy
 	MYPYPATH=tests:tests/benchmarks:tests/edge:tests/integration $(BIN)/mypy tests/benchmarks
 	MYPYPATH=tests:tests/fuzz:tests/cloud:tests/edge $(BIN)/mypy tests/fuzz --exclude guided
-	MYPYPATH=tests/chaos:tests/cloud:tests/edge $(BIN)/mypy tests/chaos
+	MYPYPATH=tests:tests/chaos:tests/cloud:tests/edge $(BIN)/mypy tests/chaos
 	$(BIN)/mypy tools
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
@@ -57,10 +57,10 @@ sbom: setup ## Write build/sbom.json: all that is installed, as CycloneDX
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --spec-version 1.6 \
 	  --output-reproducible --no-validate --output-file build/sbom.json $(BIN)/python
 
-chaos: setup ## Play 1,000 random fault histories and check every promise (half an hour)
-	PYTHONPATH=tests/cloud:tests/edge $(BIN)/python tests/chaos/chaos.py $(CHAOS)
+chaos: setup ## Play 1,100 random fault histories, 100 of them of processes, and check every promise (half an hour)
+	PYTHONPATH=tests:tests/cloud:tests/edge $(BIN)/python tests/chaos/chaos.py $(CHAOS)
 
-exactness: setup ## Compare 100,000 tokens over random policies and broken links with plain decoding (hours)
+exactness: setup ## Compare 100,000 tokens over random policies and broken links with plain decoding (an hour)
 	$(BIN)/python tests/chaos/exactness.py $(EXACTNESS)
 
 fuzz: setup ## Send 100,000 bad messages to each surface, and look at every answer (half an hour)

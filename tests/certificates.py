@@ -24,20 +24,22 @@ class Pair:
 
 
 class Authority:
-    """Makes certificates; its own is `ca`."""
+    """Makes certificates; its own is `ca`. One below another adds its own to what it issues."""
 
-    def __init__(self, directory: Path, name: str = "ca") -> None:
+    def __init__(self, directory: Path, name: str = "ca", above: "Authority | None" = None) -> None:
         self.directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usage = x509.BasicConstraints(ca=True, path_length=0)
+        issuer = above or self
+        usage = x509.BasicConstraints(ca=True, path_length=None)
         certificate = (
-            _begun(self._name, self._name, self._key, -DAY, 30 * DAY)
+            _begun(self._name, issuer._name, self._key, -DAY, 30 * DAY)
             .add_extension(usage, critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(issuer._key, hashes.SHA256())
         )
         self.ca = directory / f"{name}.pem"
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        self._chain = self.ca.read_bytes() if above else b""
 
     def issue(
         self,
@@ -62,7 +64,8 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         pair = Pair(self.directory / f"{name}.pem", self.directory / f"{name}.key")
-        replace(pair.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+        own = certificate.public_bytes(serialization.Encoding.PEM)
+        replace(pair.certificate, own + self._chain)
         replace(pair.key, key_pem(key))
         return pair
 

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from outrider.demo import READY
 
@@ -14,10 +15,12 @@ class Replica:
 
     Args:
         command: starts it, without its port.
+        log: takes its standard error; None: ours does.
     """
 
-    def __init__(self, command: Sequence[str | Path]) -> None:
+    def __init__(self, command: Sequence[str | Path], log: IO[str] | None = None) -> None:
         self._command = [*command]
+        self._log = log
         self._port = "0"
         self.address = ""
         self.begin()
@@ -25,7 +28,10 @@ class Replica:
     def begin(self) -> None:
         """Start it; `ready` waits for it."""
         self.process = subprocess.Popen(
-            [*self._command, "--port", self._port], stdout=subprocess.PIPE, text=True
+            [*self._command, "--port", self._port],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
         )
 
     def ready(self) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from deploy_images import fault_of_image
 from deploy_objects import (
     WORKLOADS,
     Object,
@@ -26,8 +27,7 @@ from deploy_objects import (
 LEAST_STABILISATION_S: Final = 600
 """Replicas are not taken away sooner after they were needed: sessions have to move then."""
 
-_DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
-_SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN")
+_SECRET_NAME = re.compile(r"(PASSWORD|SECRET|TOKEN)(?!\w*_FILE$)")
 _PROFILE: Final = "pod-security.kubernetes.io/enforce"
 
 
@@ -38,8 +38,8 @@ def images_are_pinned(objects: list[Object]) -> Iterator[str]:
         volumes = (one["image"] for one in pod_of(workload).get("volumes", []) if "image" in one)
         images = [*containers, *(volume["reference"] for volume in volumes)]
         for image in images:
-            if not _DIGEST.fullmatch(image):
-                yield f"{called(workload)} runs {image}, which is not named by a digest"
+            if fault := fault_of_image(image):
+                yield f"{called(workload)}: {fault}"
 
 
 def pods_are_restricted(objects: list[Object]) -> Iterator[str]:

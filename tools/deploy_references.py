@@ -23,7 +23,14 @@ from deploy_objects import (
     values_under,
 )
 
-SECRETS_FROM_OUTSIDE: Final = {"mosquitto-passwords", "verifier-gateway-tls"}
+SECRETS_FROM_OUTSIDE: Final = {
+    "edge-fleet-passwords",
+    "edge-token",
+    "mosquitto-passwords",
+    "outrider-edge-ca",
+    "verifier-gateway-tls",
+    "verifier-tenants",
+}
 """Secrets that operators make themselves: docs/kubernetes.md says how."""
 
 
@@ -71,7 +78,7 @@ def what_is_used_is_there(objects: list[Object]) -> Iterator[str]:
         "claim": names_of(objects, "PersistentVolumeClaim"),
         "account": names_of(objects, "ServiceAccount"),
     }
-    for one in of_kind(objects, "Gateway", *WORKLOADS):
+    for one in of_kind(objects, "Gateway", "Issuer", *WORKLOADS):
         for noun, name in _used_by(one):
             if name not in there[noun]:
                 yield f"{called(one)} uses the {noun} {name}, which is not there"
@@ -88,8 +95,19 @@ def _used_by(one: Object) -> Iterator[tuple[str, str]]:
     ):
         yield from ((noun, value[field]) for value in values_under(one["spec"], key))
     yield from (("account", name) for name in values_under(one["spec"], "serviceAccountName"))
+    if one["kind"] == "Issuer":
+        yield from (("secret", authority["secretName"]) for authority in values_under(one, "ca"))
     for references in values_under(one["spec"], "certificateRefs"):
         yield from (("secret", reference["name"]) for reference in references)
+
+
+def issuers_are_there(objects: list[Object]) -> Iterator[str]:
+    """A certificate comes from an issuer of its own namespace."""
+    issuers = {(namespace_of(one), one["metadata"]["name"]) for one in of_kind(objects, "Issuer")}
+    for one in of_kind(objects, "Certificate"):
+        name = one["spec"]["issuerRef"]["name"]
+        if (namespace_of(one), name) not in issuers:
+            yield f"{called(one)} is to come from the issuer {name}, which is not there"
 
 
 def volumes_are_mounted(objects: list[Object]) -> Iterator[str]:
@@ -145,6 +163,7 @@ RULES: Final = (
     services_name_ports,
     probes_name_ports,
     what_is_used_is_there,
+    issuers_are_there,
     volumes_are_mounted,
     routes_lead_somewhere,
     scalers_scale_something,

@@ -27,9 +27,12 @@ from outrider_cloud.transport_security import refuse_unsafe
 from outrider_common.config import Settings
 from outrider_common.config_loading import load_settings
 from outrider_common.errors import ConfigError
+from outrider_edge.fleet.broker import require_broker
 
 EVERYWHERE: Final = "0.0.0.0"
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
+FIELDS: Final = {"spec.nodeName": "node-1"}
+"""What a pod could be told of itself."""
 
 
 def settings_can_be_loaded(objects: list[Object]) -> Iterator[str]:
@@ -45,9 +48,7 @@ def settings_can_be_loaded(objects: list[Object]) -> Iterator[str]:
 def ports_are_those_of_the_settings(objects: list[Object]) -> Iterator[str]:
     """What listens and what is said to listen are the same, and others can reach it."""
     for workload in of_kind(objects, *WORKLOADS):
-        for container in _ours(workload):
-            if container not in pod_of(workload)["containers"]:
-                continue
+        for container in main_containers(workload):
             listening = _listening(container, settings_of(objects, workload, container))
             if ports_of(workload) != listening:
                 yield (
@@ -93,7 +94,7 @@ def there_is_time_to_drain(objects: list[Object]) -> Iterator[str]:
     """Pods are not killed before they have drained, and may load for some minutes."""
     for workload in of_kind(objects, *WORKLOADS):
         pod = pod_of(workload)
-        for container in (one for one in pod["containers"] if one in _ours(workload)):
+        for container in main_containers(workload):
             grace_s = pod.get("terminationGracePeriodSeconds", 30)
             pre_stop_s = sum(one["seconds"] for one in values_under(container, "sleep"))
             needed_s = pre_stop_s + _drain_s(objects, workload, container)
@@ -116,13 +117,53 @@ def rows_leave_room_to_scale(objects: list[Object]) -> Iterator[str]:
                 yield f"{called(scaler)} waits for {threshold} rows a pass, of {most} at most"
 
 
+def files_of_settings_are_mounted(objects: list[Object]) -> Iterator[str]:
+    """Certificates, keys, tokens and passwords that settings name are where a volume is."""
+    for workload in of_kind(objects, *WORKLOADS):
+        for container in main_containers(workload):
+            mounts = [Path(one["mountPath"]) for one in container["volumeMounts"]]
+            for path in files_of(settings_of(objects, workload, container)):
+                if not {path, *path.parents} & set(mounts):
+                    yield f"{called(workload)} is to read {path}, where no volume is mounted"
+
+
+def brokers_are_services(objects: list[Object]) -> Iterator[str]:
+    """The broker of a fleet is a Service beside it, on a port that it has, or has a full name."""
+    ports = {
+        (one["metadata"]["name"], port["port"])
+        for one in of_kind(objects, "Service")
+        for port in one["spec"]["ports"]
+    }
+    for workload in of_kind(objects, *WORKLOADS):
+        for container in main_containers(workload):
+            fleet = settings_of(objects, workload, container).fleet
+            if fleet.broker is None:
+                continue
+            address = require_broker(fleet)
+            if "." not in address.host and (address.host, address.port) not in ports:
+                yield f"{called(workload)} reports to {fleet.broker}, which is not there"
+
+
+def devices_are_called_as_their_nodes(objects: list[Object]) -> Iterator[str]:
+    """Each pod of a fleet has a name of its own, which stays when it is replaced."""
+    for workload in of_kind(objects, "DaemonSet"):
+        for container in main_containers(workload):
+            fleet = settings_of(objects, workload, container).fleet
+            names = {fleet.device_id, fleet.username}
+            if fleet.broker is not None and names != {FIELDS["spec.nodeName"]}:
+                yield (
+                    f"{called(workload)}: fleet.device_id and fleet.username are to be the name "
+                    f"of the node (spec.nodeName), not {fleet.device_id} and {fleet.username}"
+                )
+
+
 def settings_of(objects: list[Object], workload: Object, container: Object) -> Settings:
     """The settings that a container's files and variables give.
 
     Raises:
         ConfigError: they cannot be loaded.
     """
-    variables = {one["name"]: one.get("value", "") for one in container.get("env", [])}
+    variables = {one["name"]: _value_of(one) for one in container.get("env", [])}
     ours = {name: value for name, value in variables.items() if name.startswith("OUTRIDER_")}
     path = ours.pop("OUTRIDER_CONFIG", None)
     if path is None:
@@ -131,6 +172,24 @@ def settings_of(objects: list[Object], workload: Object, container: Object) -> S
         file = Path(directory, "outrider.toml")
         file.write_text(_mounted_file(objects, workload, container, path))
         return load_settings(file, ours).settings
+
+
+def _value_of(variable: Object) -> str:
+    """What a variable of a container is set to; where the cluster says it, what it could say."""
+    field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+    return str(variable.get("value", FIELDS.get(field, "")))
+
+
+def main_containers(workload: Object) -> list[Object]:
+    """The containers of a workload that run Outrider for as long as the pod is there."""
+    return [one for one in _ours(workload) if one in pod_of(workload)["containers"]]
+
+
+def files_of(settings: Settings) -> list[Path]:
+    """The files that settings of what listens and calls name."""
+    sections = (settings.verifier, settings.edge, settings.fleet)
+    values = (getattr(section, name) for section in sections for name in type(section).model_fields)
+    return [value for value in values if isinstance(value, Path)]
 
 
 def fault_of_command(arguments: Sequence[str]) -> str | None:
@@ -195,5 +254,8 @@ RULES: Final = (
     commands_exist,
     probes_ask_for_what_is_served,
     there_is_time_to_drain,
+    files_of_settings_are_mounted,
+    brokers_are_services,
+    devices_are_called_as_their_nodes,
     rows_leave_room_to_scale,
 )

@@ -11,9 +11,11 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
 from outrider_cloud.admission import refuse_unfit
@@ -29,6 +31,7 @@ from outrider_cloud.engine_stats import (
 from outrider_cloud.outbox import Outbox
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
+from outrider_cloud.pass_pace import PassPace
 from outrider_cloud.row_limits import RowLimits
 from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Scheduler
 from outrider_cloud.session import VerifierSession, Work
@@ -52,6 +55,9 @@ PASSES_PER_SHADOW_PASS: Final = 10
 
 _GREEDY: Final = ExactRule(SamplingParams())
 _SAMPLED: Final = ExactRule(SamplingParams(temperature=1.0))
+
+_MOST_US: Final = 2**32 - 1
+"""Microseconds that can be told: more than an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ class BatchingEngine:
         share_prefixes: sessions that begin alike share the pages of that beginning.
         software_version: announced to clients.
         acceptance_modes: those that are offered.
+        clock: seconds, monotonic.
 
     Attributes:
         row_limits: what tenants may use in a second; nobody has a limit at first.
@@ -115,8 +122,10 @@ class BatchingEngine:
         share_prefixes: bool = True,
         software_version: str = "",
         acceptance_modes: Sequence[AcceptanceMode] = tuple(AcceptanceMode),
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._target = target
+        self._clock = clock
         self._scheduler = scheduler
         self._pool = PagePool(
             target.cache_shape.num_pages, target.cache_shape.page_tokens, shares=share_prefixes
@@ -132,11 +141,13 @@ class BatchingEngine:
             software_version=software_version,
         )
         self._book = SessionBook(limits.max_sessions, max_waiting_sessions)
+        self._unwanted: deque[VerifierSession] = deque()  # from any thread; some twice
         self._max_own_guesses = max_own_guesses
         self._shadow = ShadowDecoder(target, self._pool, shadow_rate)
         self._num_passes_since_shadow = 0
         self._counters = EngineCounters()
         self._meters = EngineMeters()
+        self._pace = PassPace()
         self._offer = scheduler.offer
         self._outbox = Outbox()
         self._changed = threading.Condition()
@@ -159,8 +170,10 @@ class BatchingEngine:
 
     @property
     def occupancy(self) -> Occupancy:
-        """How many sessions run and wait."""
-        return Occupancy(self._book.num_running, self._book.num_waiting)
+        """How many sessions run and wait, and how long a pass takes."""
+        num_running = self._book.num_running
+        pass_s = self._pace.expected_s(is_at_rest=not num_running)
+        return Occupancy(num_running, self._book.num_waiting, min(round(pass_s * 1e6), _MOST_US))
 
     @property
     def meters(self) -> EngineMeters:
@@ -218,15 +231,16 @@ class BatchingEngine:
             times = [self._time_pass(sequence, Rows.chain(text[:size])) for _ in range(4)]
             points += [(size, seconds) for seconds in times[1:]]  # the first one may compile
         sequence.release()
+        self._pace.measured_at_rest(median(s for size, s in points if size == 1))
         if len(text) > 1:
             self._scheduler.calibrate(points)
 
     def _time_pass(self, sequence: PagedSequence, rows: Rows) -> float:
         sequence.reserve(len(rows.tokens))
-        began = time.perf_counter()
+        began = self._clock()
         logits = self._target.forward([Segment(sequence.pages, 0, rows)])
         logits.choose([ChoicePoint(row, row + 1, _GREEDY) for row in range(logits.num_rows)])
-        elapsed = time.perf_counter() - began
+        elapsed = self._clock() - began
         logits.choose([ChoicePoint(0, 1, _SAMPLED)])
         return elapsed
 
@@ -323,9 +337,10 @@ class BatchingEngine:
                 self._commit(judged, launched)
                 num_tokens += len(judged.verdict.tokens)
         self._target.move(moves)
-        outcome = PassOutcome(num_rows, num_tokens, time.perf_counter() - launched.began)
+        outcome = PassOutcome(num_rows, num_tokens, self._clock() - launched.began)
         self._scheduler.observe(outcome)
         self._counters.add_pass(outcome.num_rows, outcome.num_tokens, outcome.seconds)
+        self._pace.passed(outcome.seconds)
         self._meters.computed(outcome.num_rows, outcome.seconds)
 
     def _count_rows(self, assignments: Sequence[Assignment]) -> int:
@@ -352,13 +367,16 @@ class BatchingEngine:
             sink=self._outbox.sink(sink),
             tenant=tenant,
             on_change=self.wake,
+            on_unwanted=self._unwanted.append,
             max_own_guesses=self._max_own_guesses,
             max_unread=max_unread,
         )
 
     def _end_unwanted(self) -> None:
-        everybody = (*self._book.running, *self._book.waiting)
-        for session in [one for one in everybody if one.is_unwanted]:
+        while self._unwanted:
+            session = self._unwanted.popleft()
+            if session not in self._book:
+                continue
             if session.turned_away is not None:
                 self._meters.turned_away()
                 self._remove(session, TURNED_AWAY)
@@ -379,7 +397,7 @@ class BatchingEngine:
                 self._shadow.drop_current()
                 return
             self._book.start(session)
-            self._meters.let_in(session.figures, time.perf_counter())
+            self._meters.let_in(session.figures, self._clock())
             self._counters.num_prefix_tokens += session.num_to_prefill
             session = self._book.next_to_start()
 
@@ -425,7 +443,7 @@ class BatchingEngine:
             youngest = self._book.running[-1]
             youngest.release_pages()
             self._book.suspend(youngest)
-            youngest.figures.waiting_since = time.perf_counter()
+            youngest.figures.waiting_since = self._clock()
             self._counters.num_preemptions += 1
         return self._book.is_running(session)
 
@@ -435,7 +453,7 @@ class BatchingEngine:
         """Start a pass, if there is anything to compute."""
         if not assignments:
             return None
-        began = time.perf_counter()
+        began = self._clock()
         running = self._begin(assignments)
         self._offer = self._scheduler.offer
         return _Launched(assignments, running, began, self._offer)
@@ -501,7 +519,7 @@ class BatchingEngine:
                 self._walk([one], logits)
 
     def _commit(self, judged: _Judged, launched: _Launched) -> None:
-        verdict, plan, now = judged.verdict, judged.plan, time.perf_counter()
+        verdict, plan, now = judged.verdict, judged.plan, self._clock()
         judged.session.tell(verdict, len(plan.rows.tokens), launched.began, launched.offer)
         self._counters.num_drafts += plan.num_draft_nodes > 0
         self._counters.num_draft_tokens += plan.num_draft_nodes
@@ -527,7 +545,7 @@ class BatchingEngine:
 
     def _remove(self, session: VerifierSession, how: str) -> None:
         self._book.leave(session)
-        self._meters.ended(session.figures, how, session.num_nodes, time.perf_counter())
+        self._meters.ended(session.figures, how, session.num_nodes, self._clock())
         self._shadow.offer(session.finished_text())
         session.release_pages()
 

@@ -60,7 +60,7 @@ class Engine(Protocol):
 
     @property
     def occupancy(self) -> Occupancy:
-        """How many sessions run and wait."""
+        """How many sessions run and wait, and how long a pass takes."""
         ...
 
     def open(

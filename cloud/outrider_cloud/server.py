@@ -8,7 +8,6 @@ import contextlib
 import gc
 import logging
 import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -22,7 +21,6 @@ from tokenizers import Tokenizer
 
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.binding import bind
-from outrider_cloud.compiled_linear import FewRowsKernel
 from outrider_cloud.connection_limits import NO_LIMITS, ConnectionLimits
 from outrider_cloud.drain import Drain
 from outrider_cloud.engine import Engine
@@ -30,14 +28,13 @@ from outrider_cloud.engine_stats import EngineStats
 from outrider_cloud.handlers import SERVICE_NAME, add_to_server
 from outrider_cloud.health import health_port
 from outrider_cloud.metrics_endpoint import offered_metrics
-from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
 from outrider_cloud.security import NO_SECURITY, ServerSecurity, load_security
 from outrider_cloud.service import VerifierServicer
 from outrider_cloud.service_watch import watched_service
+from outrider_cloud.starting import say
 from outrider_cloud.synthetic_target import SyntheticTarget
-from outrider_cloud.target import Target
-from outrider_cloud.torch_target import CPU_KV_CACHE_MIB, TorchTarget
+from outrider_cloud.target import CPU_KV_CACHE_MIB, Target
 from outrider_cloud.verifier_metrics import VerifierCollector
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode
@@ -45,7 +42,6 @@ from outrider_common.config import TelemetrySettings, VerifierSettings
 from outrider_common.errors import (
     ModelFileError,
     UnavailableError,
-    UnsupportedError,
 )
 from outrider_common.messages import Limits
 from outrider_common.spans import NO_SPANS, Spans, spans_of
@@ -61,6 +57,9 @@ SYNTHETIC_PAGE_TOKENS: Final = 16
 KEEPALIVE_MS: Final = 10_000
 """An edge from which nothing comes for so long is asked, by HTTP/2's own pings, whether it is
 there; without an answer for as long again, its connection is closed, and its sessions are over."""
+
+HANDSHAKE_MS: Final = 20_000
+"""How long a connection may take to say in TLS and HTTP/2 that it is one."""
 
 STOP_GRACE_S: Final = 1.0
 """How long calls that are left when all sessions were told may take to end."""
@@ -84,44 +83,12 @@ def build_engine(settings: VerifierSettings, store: ModelStore) -> BatchingEngin
     if SyntheticSpec.is_meant_by(settings.model):
         target, fingerprint = _synthetic_target(settings)
     else:
+        from outrider_cloud.target_loading import load_target  # torch takes seconds to import
+
         directory = store.resolve_model(settings.model)
         fingerprint = _fingerprint(directory)
         target = load_target(settings, directory, store.root / "kernels")
     return engine_around(target, packing_scheduler(settings), settings, fingerprint)
-
-
-def load_target(settings: VerifierSettings, directory: Path, kernels: Path) -> TorchTarget:
-    """Load a model as the settings say.
-
-    Args:
-        settings: device, number format, memory, threads.
-        directory: of the model.
-        kernels: where compiled kernels are kept.
-    """
-    return TorchTarget.load(
-        directory,
-        device=settings.device,
-        dtype=settings.dtype,
-        kv_cache_mib=settings.kv_cache_mib,
-        num_threads=settings.num_threads,
-        fixed_rows=settings.fixed_rows,
-        pack=_linear_layers(settings, kernels),
-    )
-
-
-def _linear_layers(settings: VerifierSettings, kernels: Path) -> Pack:
-    """How linear layers are made fast on a CPU."""
-    if settings.compile == "off":
-        return pack
-    try:
-        kernel = FewRowsKernel.compiled(kernels)
-    except UnsupportedError as error:
-        if settings.compile == "on":
-            raise
-        _say(f"Linear layers by oneDNN. {error}")
-        return pack
-    _say(f"Linear layers by the kernel compiled in {kernels}.")
-    return kernel.pack
 
 
 def _synthetic_target(settings: VerifierSettings) -> tuple[Target, str]:
@@ -234,9 +201,9 @@ async def serve(
         UnavailableError: the engine has failed; all sessions were told.
     """
     security = load_security(settings)
-    _say(f"Loading {settings.model} ...")
+    say(f"Loading {settings.model} ...")
     engine = build_engine(settings, store)
-    _say(f"{_room(engine.stats)} Warming up ...")
+    say(f"{_room(engine.stats)} Warming up ...")
     engine.warm_up(settings.rows_per_pass)
     leave_to_stay()
     drain = Drain(settings.drain_grace_s)
@@ -300,18 +267,12 @@ def _room(stats: EngineStats) -> str:
     )
 
 
-def _say(sentence: str) -> None:
-    """What the start is busy with, for somebody who watches it."""
-    log.event(_logger, "verifier_starting", what=sentence)
-    if sys.stderr.isatty():
-        click.echo(sentence, err=True)
-
-
 def _server_options(max_message_bytes: int) -> Sequence[tuple[str, Any]]:
     return (
         ("grpc.so_reuseport", 0),  # else a second verifier could share the port unnoticed
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.http2.bdp_probe", 0),  # windows are never full: see the edge's link
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_pings_without_data", 0),  # else a session that waits is not watched

@@ -62,6 +62,7 @@ class VerifierSession:
         sink: takes the events.
         tenant: for whom it runs.
         on_change: called when there may be more to do.
+        on_unwanted: called when it is to end before its next pass, perhaps more than once.
         max_own_guesses: guesses of the verifier's own that a pass checks, if the edge allows any.
         max_unread: it is not decoded while so many commits wait to be `taken`; None: it always is.
         clock: seconds, monotonic.
@@ -69,7 +70,6 @@ class VerifierSession:
     Attributes:
         is_paused: its edge has yet to read so much that there should not be more. Kept, as the
             engine asks thousands of sessions before each pass.
-        is_unwanted: it is to end before its next pass. Kept for the same reason.
         turned_away: why it has to give its place to another one before it has run.
     """
 
@@ -84,6 +84,7 @@ class VerifierSession:
         sink: Sink,
         tenant: str = "",
         on_change: Callable[[], None] = lambda: None,
+        on_unwanted: Callable[["VerifierSession"], None] = lambda _session: None,
         max_own_guesses: int = 0,
         max_unread: int | None = None,
         clock: Clock = time.perf_counter,
@@ -100,6 +101,7 @@ class VerifierSession:
         self._limits = limits
         self._sink = sink
         self._on_change = on_change
+        self._on_unwanted = on_unwanted
         self._clock = clock
         self._lock = threading.Lock()
         self._tree = SpeculationTree(message.prefix, committed_id_window=limits.committed_id_window)
@@ -112,7 +114,6 @@ class VerifierSession:
         self._candidates: list[Candidate] = []
         self._waits_for_drafts = message.waits_for_drafts
         self._holding_since: float | None = None
-        self.is_unwanted = False
         self.turned_away: OutriderError | None = None
         self._has_ended = False
         self._max_unread = math.inf if max_unread is None else max_unread
@@ -175,7 +176,7 @@ class VerifierSession:
 
     def cancel(self) -> None:
         """Want no more tokens; the session ends before its next pass."""
-        self.is_unwanted = True
+        self._on_unwanted(self)
         self._on_change()
 
     def taken(self) -> None:
@@ -190,7 +191,7 @@ class VerifierSession:
     def turn_away(self, error: OutriderError) -> None:
         """Give the place to another session; it ends with this error before it has run."""
         self.turned_away = error
-        self.is_unwanted = True
+        self._on_unwanted(self)
 
     # --- called by the engine: memory ---------------------------------------------------------
 

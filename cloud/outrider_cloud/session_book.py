@@ -70,6 +70,9 @@ class SessionBook:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    def __contains__(self, session: VerifierSession) -> bool:
+        return session.session_id in self._numbers
+
     def running_by_id(self, session_id: str) -> VerifierSession:
         """A session that runs."""
         return self._running[session_id]

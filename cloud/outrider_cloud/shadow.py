@@ -69,6 +69,47 @@ class ShadowStats:
     largest_gap: float = 0.0
     smallest_margin: float = inf
 
+    def with_one_more(self, found: "Comparison") -> "ShadowStats":
+        """These, after another token was compared."""
+        return replace(
+            self,
+            num_tokens=self.num_tokens + 1,
+            num_mismatches=self.num_mismatches + found.is_mismatch,
+            largest_gap=max(self.largest_gap, found.gap),
+            smallest_margin=min(self.smallest_margin, found.margin),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One committed token, held against the reference rule.
+
+    Attributes:
+        token: the rule's.
+        is_mismatch: it is not the committed one.
+        gap: the distance between the two, in logits; see `ShadowStats`.
+        margin: the distance between the best and the second token that could be chosen, likewise.
+    """
+
+    token: int
+    is_mismatch: bool
+    gap: float
+    margin: float
+
+
+def compared(text: FinishedText, position: int, logits: Logits) -> Comparison:
+    """Hold the committed token at a position against the rule's; logits: [vocab]."""
+    point = _choice_point(text, position)
+    token = text.rule.choose(logits, position, (), None, point.prompt_tokens, point.output_tokens)
+    committed = text.tokens[position]
+    scores = _scores(logits, point)
+    return Comparison(
+        token=token,
+        is_mismatch=token != committed,
+        gap=float(abs(scores[token] - scores[committed])),
+        margin=_margin(scores, logits, point),
+    )
+
 
 class ShadowDecoder:
     """Decodes a sample of finished texts again.
@@ -102,7 +143,7 @@ class ShadowDecoder:
         self._max_waiting = max_waiting
         self._random = random.Random(seed)
         self._waiting: deque[FinishedText] = deque()
-        self._current: _Decode | None = None
+        self._current: PlainDecode | None = None
         self._stats = ShadowStats()
 
     @property
@@ -132,7 +173,7 @@ class ShadowDecoder:
         if self.is_idle:
             return False
         if self._current is None:
-            self._current = _Decode(self._waiting.popleft(), self._pool)
+            self._current = PlainDecode(self._waiting.popleft(), self._pool)
         try:
             self._advance(self._current)
         except Exception as error:  # whatever a model or a rule may raise
@@ -148,7 +189,7 @@ class ShadowDecoder:
         self._count_dropped()
         return True
 
-    def _advance(self, decode: "_Decode") -> None:
+    def _advance(self, decode: "PlainDecode") -> None:
         segment = decode.next_segment(self._prefill_chunk_tokens)
         if segment is None:
             self.drop_current()
@@ -162,48 +203,29 @@ class ShadowDecoder:
             self._stats = replace(self._stats, num_texts=self._stats.num_texts + 1)
 
     def _compare(self, text: FinishedText, position: int, logits: Logits) -> None:
-        """Hold the committed token at a position against the rule's; logits: [vocab]."""
-        point = _choice_point(text, position)
-        token = text.rule.choose(
-            logits, position, (), None, point.prompt_tokens, point.output_tokens
-        )
-        scores = _scores(logits, point)
-        self._stats = replace(
-            self._stats,
-            num_tokens=self._stats.num_tokens + 1,
-            smallest_margin=min(self._stats.smallest_margin, _margin(scores, logits, point)),
-        )
-        committed = text.tokens[position]
-        if token != committed:
-            gap = float(abs(scores[token] - scores[committed]))
-            self._count_mismatch(position, committed, token, gap)
-
-    def _count_mismatch(self, position: int, committed: int, token: int, gap: float) -> None:
-        log.event(
-            _logger,
-            "shadow_mismatch",
-            level=logging.WARNING,
-            position=position,
-            committed_token=committed,
-            shadow_token=token,
-            gap=gap,
-        )
-        self._stats = replace(
-            self._stats,
-            num_mismatches=self._stats.num_mismatches + 1,
-            largest_gap=max(self._stats.largest_gap, gap),
-        )
+        found = compared(text, position, logits)
+        self._stats = self._stats.with_one_more(found)
+        if found.is_mismatch:
+            log.event(
+                _logger,
+                "shadow_mismatch",
+                level=logging.WARNING,
+                position=position,
+                committed_token=text.tokens[position],
+                shadow_token=found.token,
+                gap=found.gap,
+            )
 
     def _count_dropped(self) -> None:
         self._stats = replace(self._stats, num_dropped=self._stats.num_dropped + 1)
 
-    def _end(self, decode: "_Decode") -> None:
+    def _end(self, decode: "PlainDecode") -> None:
         decode.release()
         self._current = None
 
 
-class _Decode:
-    """A text that is being decoded, and its pages.
+class PlainDecode:
+    """A text that is being decoded, and its pages: one row a pass, once what was given is cached.
 
     They are never published: nobody adopts them, and once given back they do not push pages out of
     the pool that somebody may come back for.

@@ -15,6 +15,9 @@ from outrider_cloud.paged_sequence import Move
 CACHED_TEXT: Final = -1
 """The parent index of a row that directly follows the cached text."""
 
+CPU_KV_CACHE_MIB: Final = 1024
+"""Of the KV cache on a CPU, unless told otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:

@@ -37,14 +37,11 @@ from outrider_cloud.pass_layout import PassLayout
 from outrider_cloud.plain_attention import PlainAttention
 from outrider_cloud.row_padding import RowPadding
 from outrider_cloud.speed_up import speed_up
-from outrider_cloud.target import CacheShape, RunningPass, Segment
+from outrider_cloud.target import CPU_KV_CACHE_MIB, CacheShape, RunningPass, Segment
 from outrider_common import log
 from outrider_common.errors import ConfigError, UnsupportedError
 
 _logger = logging.getLogger(__name__)
-
-CPU_KV_CACHE_MIB: Final = 1024
-"""Of the KV cache on a CPU, unless told otherwise."""
 
 CUDA_KV_CACHE_SHARE: Final = 0.8
 """Of a GPU's free memory, unless told otherwise; the rest is for passes and their logits."""

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from outrider_cloud.loading import load_causal_lm
-from outrider_cloud.server import load_target
+from outrider_cloud.target_loading import load_target
 from outrider_cloud.torch_target import kv_shape, usable_device
 from outrider_common.config import DeviceName, VerifierSettings
 from outrider_common.errors import InvalidInputError

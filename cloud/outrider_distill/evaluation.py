@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from outrider_cloud.server import load_target
+from outrider_cloud.target_loading import load_target
 from outrider_cloud.torch_target import TorchTarget, kv_shape
 from outrider_common.config import VerifierSettings
 from outrider_common.errors import MismatchError

@@ -19,7 +19,7 @@ CompileChoice: TypeAlias = Literal["auto", "on", "off"]
 PolicyName: TypeAlias = Literal["latency", "throughput"]
 AcceptanceModeName: TypeAlias = Literal["exact", "rejection", "typical", "relaxed"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
-OfflinePolicy: TypeAlias = Literal["fail", "queue"]
+OfflinePolicy: TypeAlias = Literal["fail", "queue", "draft-only"]
 LogFormat: TypeAlias = Literal["text", "json", "journal"]
 
 ALLOWED: Final = "x-allowed"
@@ -625,7 +625,8 @@ class DaemonSettings(Section):
         default="fail",
         description=(
             "What becomes of requests while no verifier can be reached. fail: status 503; queue: "
-            "they wait, and are served in order when one is back."
+            "they wait, and are served in order when one is back; draft-only: the drafter writes "
+            "alone, marked as unverified, and a verifier that is back corrects it."
         ),
     )
     offline_max_waiting: int = Field(
@@ -642,6 +643,16 @@ class DaemonSettings(Section):
         description=(
             "Seconds for which a request waits for a verifier, at its beginning or after a break, "
             "before it gets status 503."
+        ),
+    )
+    offline_verify_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=86400,
+        allow_inf_nan=False,
+        description=(
+            "Seconds for which an answer that the drafter has completed alone waits for a verifier "
+            "before it is given as unverified; with offline = draft-only."
         ),
     )
     journal: bool = Field(

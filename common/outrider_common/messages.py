@@ -55,10 +55,12 @@ class Occupancy:
     Attributes:
         num_running: sessions that run.
         num_waiting: sessions that wait for room.
+        pass_us: how long its next pass takes, about, in microseconds; 0: it does not say.
     """
 
     num_running: int = 0
     num_waiting: int = 0
+    pass_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,17 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from outrider_common.spans import Span, Value, named_by
+from outrider_common.spans import Span, Value, caller_headers, named_by
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span as RecordedSpan
     from opentelemetry.trace import Tracer
+
+MAX_STATE_CHARS: Final = 512
+"""The longest `tracestate` of a caller that is passed on: what W3C asks for at least."""
 
 
 class OtelSpan:
@@ -38,7 +42,7 @@ class OtelSpans:
     def of_request(self, name: str, attributes: Mapping[str, Value]) -> Iterator[Span]:
         """See `Spans.of_request`."""
         with self._tracer.start_as_current_span(
-            name, kind=self._kinds.CLIENT, attributes=attributes
+            name, context=self._of_caller(), kind=self._kinds.CLIENT, attributes=attributes
         ) as span:
             headers: dict[str, str] = {}
             self._w3c.inject(headers)
@@ -55,6 +59,13 @@ class OtelSpans:
             name, context=parent, kind=self._kinds.SERVER, attributes=attributes
         ) as span:
             yield OtelSpan(span)
+
+    def _of_caller(self) -> "Context":
+        """The caller's place in its trace; nowhere if what it says is not as W3C wants it."""
+        headers = dict(caller_headers())
+        if len(headers.get("tracestate", "")) > MAX_STATE_CHARS:
+            del headers["tracestate"]
+        return self._w3c.extract(headers)
 
 
 @contextmanager

@@ -36,7 +36,11 @@ US: Final = "outrider"
 Value = str | int | float | Sequence[str]
 Headers = tuple[tuple[str, str], ...]
 
+TRACE_FIELDS: Final = ("traceparent", "tracestate")
+"""The header fields of W3C trace context."""
+
 _headers: ContextVar[Headers] = ContextVar("trace_headers", default=())
+_caller_headers: ContextVar[Headers] = ContextVar("caller_headers", default=())
 
 
 class Span(Protocol):
@@ -53,7 +57,10 @@ class Spans(Protocol):
     def of_request(
         self, name: str, attributes: Mapping[str, Value]
     ) -> AbstractContextManager[Span]:
-        """A request that this process makes of another; `trace_headers` name it meanwhile."""
+        """A request that this process makes of another; `trace_headers` name it meanwhile.
+
+        It is part of the trace that `caller_headers` tell of, if they tell of one.
+        """
         ...
 
     def of_session(
@@ -103,6 +110,21 @@ def named_by(headers: Headers) -> Iterator[None]:
         yield
     finally:
         _headers.reset(token)
+
+
+def caller_headers() -> Headers:
+    """What somebody who asks this process says of their trace; not checked."""
+    return _caller_headers.get()
+
+
+@contextmanager
+def called_by(headers: Headers) -> Iterator[None]:
+    """Have `caller_headers` say these, also in tasks that are begun meanwhile."""
+    token = _caller_headers.set(headers)
+    try:
+        yield
+    finally:
+        _caller_headers.reset(token)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ functions here, so they agree as often as the spec says. Pure. Knows nothing of 
 sessions, and does not sleep: how long a pass would take is only stated.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -42,7 +43,7 @@ class SyntheticSpec:
     """What a synthetic target is like; both sides of a load test have the same one.
 
     As text it is `synthetic:vocab=1000,acceptance=0.8,c0=20ms,c1=0.2ms,positions=8192,
-    kv_bytes=1024,seed=1` in one line. Whatever is left out has its default.
+    kv_bytes=1024,seed=1,tokenizer=v1:0f3a...` in one line. Whatever is left out has its default.
 
     Attributes:
         vocab: tokens are 0 to vocab - 1; 0 is the end-of-text id.
@@ -55,6 +56,8 @@ class SyntheticSpec:
         positions: the most tokens of one text.
         kv_bytes: what the KV cache is said to take for a token.
         seed: another seed, another text.
+        tokenizer: the fingerprint of the tokenizer that its tokens are said to be of, so that edges
+            with a bundle of that tokenizer may use it; empty: only edges with the same spec may.
 
     Raises:
         ConfigError: a value is out of range.
@@ -67,6 +70,7 @@ class SyntheticSpec:
     positions: int = 8192
     kv_bytes: int = 1024
     seed: int = 1
+    tokenizer: str = ""
 
     def __post_init__(self) -> None:
         _require("vocab", self.vocab, 3, 2**20)  # the end, a right token and a wrong one
@@ -76,6 +80,7 @@ class SyntheticSpec:
         _require("positions", self.positions, 2, 2**20)
         _require("kv_bytes", self.kv_bytes, 1, 2**24)
         _require("seed", self.seed, 0, _MASK_32)
+        _require_fingerprint(self.tokenizer)
 
     @classmethod
     def parse(cls, text: str) -> "SyntheticSpec":
@@ -107,6 +112,7 @@ class SyntheticSpec:
             f"positions={self.positions}",
             f"kv_bytes={self.kv_bytes}",
             f"seed={self.seed}",
+            *([f"tokenizer={self.tokenizer}"] if self.tokenizer else ()),
         )
         return f"{NAME}:{','.join(fields)}"
 
@@ -124,7 +130,7 @@ class SyntheticSpec:
     @property
     def tokenizer_fingerprint(self) -> str:
         """Stands for what its tokens mean: nothing, but the same on both sides."""
-        return str(self)
+        return self.tokenizer or str(self)
 
     def pass_s(self, num_rows: int) -> float:
         """Seconds that a pass of so many rows takes: c0 + c1 * rows."""
@@ -255,6 +261,14 @@ def _require(key: str, value: float, least: float, most: float, unit: str = "") 
         )
 
 
+def _require_fingerprint(text: str) -> None:
+    if text and not _FINGERPRINT.fullmatch(text):
+        raise ConfigError(
+            f"tokenizer of the synthetic target is '{text}'; write the tokenizer_fingerprint of a "
+            "bundle's manifest.json, 'v1:' and 64 hexadecimal digits."
+        )
+
+
 def _refuse_key(key: str, known: Mapping[str, str]) -> None:
     if key not in _READERS:
         raise ConfigError(
@@ -265,7 +279,7 @@ def _refuse_key(key: str, known: Mapping[str, str]) -> None:
         raise ConfigError(f"{key} of the synthetic target is given twice; give it once.")
 
 
-def _read(key: str, value: str) -> float:
+def _read(key: str, value: str) -> float | str:
     _, read, allowed = _READERS[key]
     try:
         return read(value)
@@ -289,7 +303,9 @@ def _duration(seconds: float) -> str:
 _WHOLE: Final = "a whole number"
 _TIME: Final = "a number and its unit, us, ms or s, such as 20ms"
 
-_READERS: Final[Mapping[str, tuple[str, Callable[[str], float], str]]] = {
+_FINGERPRINT: Final = re.compile(r"v1:[0-9a-f]{64}")
+
+_READERS: Final[Mapping[str, tuple[str, Callable[[str], float | str], str]]] = {
     "vocab": ("vocab", int, _WHOLE),
     "acceptance": ("acceptance", float, "a number from 0 to 1"),
     "c0": ("c0_s", _seconds, _TIME),
@@ -297,5 +313,6 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[str], float], str]]] = {
     "positions": ("positions", int, _WHOLE),
     "kv_bytes": ("kv_bytes", int, _WHOLE),
     "seed": ("seed", int, _WHOLE),
+    "tokenizer": ("tokenizer", str, "a fingerprint"),
 }
 """For each key its field, how its value is read, and what may be written."""

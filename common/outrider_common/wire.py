@@ -464,5 +464,9 @@ def decode_model_info(message: pb.GetModelInfoResponse) -> ModelInfo:
         ),
         limits=decode_limits(message.limits),
         software_version=message.software_version,
-        occupancy=Occupancy(message.occupancy.num_running, message.occupancy.num_waiting),
+        occupancy=_decode_occupancy(message.occupancy),
     )
+
+
+def _decode_occupancy(message: pb.Occupancy) -> Occupancy:
+    return Occupancy(message.num_running, message.num_waiting, message.pass_us)

@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # Drafter bundles, one directory each, as an image to be mounted as a volume: nothing in it runs.
 #   docker buildx build -f deploy/images/bundle.Dockerfile ~/.cache/outrider/bundles
 FROM scratch

@@ -1,9 +1,8 @@
-# syntax=docker/dockerfile:1
 # The edge daemon, for amd64 and arm64; no training framework is in it.
 #   docker buildx build -f deploy/images/edge.Dockerfile --platform linux/amd64,linux/arm64 \
-#     --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:DIGEST --sbom=true --provenance=true .
-# PYTHON_IMAGE has to be named by its digest: a tag is another image tomorrow.
-ARG PYTHON_IMAGE
+#     --sbom=true --provenance=true .
+# PYTHON_IMAGE has to be named by its digest: a tag is another image tomorrow. Releases pin it anew.
+ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 FROM ${PYTHON_IMAGE} AS pinned
 ARG PYTHON_IMAGE

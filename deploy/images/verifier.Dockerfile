@@ -1,10 +1,8 @@
-# syntax=docker/dockerfile:1
 # The verifier, for CPUs (--target cpu) and for NVIDIA GPUs (--target cuda).
-#   docker buildx build -f deploy/images/verifier.Dockerfile --target cuda \
-#     --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:DIGEST --sbom=true --provenance=true .
-# PYTHON_IMAGE has to be named by its digest: a tag is another image tomorrow.
+#   docker buildx build -f deploy/images/verifier.Dockerfile --target cuda --sbom=true --provenance=true .
+# PYTHON_IMAGE has to be named by its digest: a tag is another image tomorrow. Releases pin it anew.
 # EXTRAS=cloud,otel,export adds what `outrider models pull` needs, for the overlay cpu-demo.
-ARG PYTHON_IMAGE
+ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 FROM ${PYTHON_IMAGE} AS pinned
 ARG PYTHON_IMAGE

@@ -14,7 +14,7 @@ from outrider_edge.link import SessionLink
 from outrider_edge.proposer import Learner
 from outrider_edge.session import Clock, EdgeSession
 from outrider_edge.statistics import StatsCollector
-from outrider_edge.streaming_text import IncrementalDetokenizer, StopMatcher
+from outrider_edge.streaming_text import IncrementalDetokenizer, StopMatcher, TextSoFar
 from outrider_edge.tracing import TraceRecorder
 
 OnToken = Callable[[TokenRecord], None]
@@ -48,11 +48,11 @@ class Ending:
         max_length = min(num_prompt_tokens + max_tokens, info.max_positions)
         return cls(max_length, frozenset((*stop_token_ids, *eos)))
 
-    def reason(self, record: TokenRecord) -> FinishReason | None:
-        """Why nothing follows a token; None if something does."""
-        if record.token in self.stop_token_ids:
+    def reason(self, token: int, position: int) -> FinishReason | None:
+        """Why nothing follows a token at a position; None if something does."""
+        if token in self.stop_token_ids:
             return FinishReason.STOP
-        return FinishReason.LENGTH if record.position + 1 >= self.max_length else None
+        return FinishReason.LENGTH if position + 1 >= self.max_length else None
 
 
 class Answer:
@@ -85,8 +85,7 @@ class Answer:
     ) -> None:
         self._prompt = prompt
         self._ending = ending
-        self._detokenizer = detokenizer
-        self._stop_matcher = stop_matcher
+        self._text = TextSoFar(detokenizer, stop_matcher)
         self._on_token = on_token
         self._learner = learner
         self._recorder = recorder
@@ -137,11 +136,10 @@ class Answer:
         self._num_sessions = 1  # there was at least one
         self._stats.passed(written[-1].pass_index + 1)
         for record in written:
-            self._stop_matcher.push(self._detokenizer.push(record.token))
+            self._text.push(record.token)
             self._records.append(record)
             self._stats.token(record)
-        is_stopped = self._stop_matcher.stop is not None
-        return FinishReason.STOP if is_stopped else self._ending.reason(written[-1])
+        return FinishReason.STOP if self._text.is_stopped else self._reason_after(written[-1])
 
     def opened(self) -> None:
         """A session was opened."""
@@ -181,10 +179,10 @@ class Answer:
         if self._learner and commit.tokens:
             before = session.tree.tokens[commit.start - 1]
             self._learner.learn(before, commit.tokens, commit.runner_ups)
-        reason = commit.finish_reason or (self._ending.reason(records[-1]) if records else None)
+        reason = commit.finish_reason or (self._reason_after(records[-1]) if records else None)
         for i, record in enumerate(records, start=1):
             self._add(record, is_last=reason is not None and i == len(records))
-            if self._stop_matcher.stop is not None:
+            if self._text.is_stopped:
                 return FinishReason.STOP
         return reason
 
@@ -196,13 +194,13 @@ class Answer:
 
     def _add(self, record: TokenRecord, *, is_last: bool) -> None:
         """One more token; nothing that follows a stop string may be added."""
-        text = self._stop_matcher.push(self._detokenizer.push(record.token))
-        if is_last and self._stop_matcher.stop is None:
-            text += self._stop_matcher.push(self._detokenizer.flush()) + self._stop_matcher.flush()
-        record = replace(record, text=text)
+        record = replace(record, text=self._text.push(record.token, is_last=is_last))
         self._records.append(record)
         self._stats.token(record)
         self._on_token(record)
+
+    def _reason_after(self, record: TokenRecord) -> FinishReason | None:
+        return self._ending.reason(record.token, record.position)
 
 
 def _require_logprobs(commit: Commit) -> None:

@@ -5,7 +5,7 @@ Knows nothing of HTTP. Leaving the stream ends what still runs, on the verifier,
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -18,9 +18,14 @@ from outrider_edge.estimators import Estimators
 from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.handling import AS_USUAL, Handling
 from outrider_edge.link import VerifierLink
+from outrider_edge.lone_drafter import LoneDrafter
 from outrider_edge.openai_errors import BadRequestError
 from outrider_edge.tokenizer import EdgeTokenizer
 from outrider_edge.tracing import TraceEvent, TraceRecorder
+from outrider_edge.unverified import Token, UnverifiedToken
+
+OnTold = Callable[[Token], None]
+"""Takes each verified token, in order, and those that are not verified yet; returns at once."""
 
 
 class Generator(Protocol):
@@ -29,7 +34,7 @@ class Generator(Protocol):
     async def generate(
         self,
         request: GenerationRequest,
-        on_token: OnToken,
+        on_token: OnTold,
         recorder: TraceRecorder | None = None,
         policy: str | None = None,
     ) -> GenerationResult:
@@ -57,6 +62,24 @@ class ServingRuntime(Generator, Protocol):
 
     def at(self, model: str) -> "ServingRuntime":
         """The same with another of these models."""
+        ...
+
+    async def generate(
+        self,
+        request: GenerationRequest,
+        on_token: OnToken,
+        recorder: TraceRecorder | None = None,
+        policy: str | None = None,
+    ) -> GenerationResult:
+        """Answer one request; it tells verified tokens only. See `EdgeRuntime.generate`."""
+        ...
+
+    def hasty(self) -> "ServingRuntime":
+        """The same, but it soon gives up where no verifier takes sessions."""
+        ...
+
+    def lone_drafter(self, request: GenerationRequest, policy: str | None) -> LoneDrafter | None:
+        """What writes an answer while no verifier is there; None where nothing can, or may."""
         ...
 
     def verifiers(self) -> list[dict[str, Any]]:
@@ -88,8 +111,16 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreseen:
+    """The drafter has written a token more of a choice, behind those that are verified."""
+
+    index: int
+    token: UnverifiedToken
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """A choice is complete."""
+    """A choice is complete; verified, or no verifier came in time."""
 
     index: int
     result: GenerationResult
@@ -103,7 +134,7 @@ class Traced:
     event: TraceEvent
 
 
-Event = Written | Finished | Traced
+Event = Written | Foreseen | Finished | Traced
 
 
 class Slots:
@@ -221,7 +252,7 @@ class ChoiceStream:
         try:
             result = await self._runtime.generate(
                 request,
-                lambda record: self._say(Written(index, record)),
+                lambda token: self._say(_told(index, token)),
                 self._recorder(index),
                 self._handling.policy,
             )
@@ -239,3 +270,9 @@ class ChoiceStream:
         if self._error is None:
             self._events.append(event)
             self._news.set()
+
+
+def _told(index: int, token: Token) -> Written | Foreseen:
+    if isinstance(token, TokenRecord):
+        return Written(index, token)
+    return Foreseen(index, token)

@@ -12,14 +12,14 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import click
 import uvicorn
 
 from outrider_common import log
 from outrider_common.config import DaemonSettings, EdgeSettings, Settings
-from outrider_common.errors import ungrouped
+from outrider_common.errors import ConfigError, ungrouped
 from outrider_common.service_manager import ServiceManager
 from outrider_common.spans import Spans, spans_of
 from outrider_edge.calibration_store import CalibrationStore
@@ -28,8 +28,11 @@ from outrider_edge.http_app import build_app
 from outrider_edge.journal.desk import AnswerDesk
 from outrider_edge.journal.folder import Bounds
 from outrider_edge.journal.journal import Journal
+from outrider_edge.known_models import KnownModels
 from outrider_edge.listening import address_of, listening_sockets
 from outrider_edge.live_settings import LiveSettings
+from outrider_edge.patient_protocol import PatientProtocol
+from outrider_edge.policies import POLICIES
 from outrider_edge.runtime import edge_runtime
 from outrider_edge.runtime_keeper import NamedRuntime, OpenRuntime, RuntimeKeeper
 from outrider_edge.service import cancelled, hangups, keep_alive, reload_when_asked
@@ -64,6 +67,7 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
     """
     overlay = overlay_at_start(settings, store)
     in_force = overlay.on(settings)
+    _require_draft_model(in_force)
     bundle = Bundle.load(store.resolve_bundle(in_force.edge.bundle))
     identity = Identity(in_force.edge, bundle.path.name)
     answers = _answers(in_force.daemon, store)
@@ -73,7 +77,7 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
         spans_of(in_force.telemetry, "outrider-edge") as spans,
         listening_sockets(in_force.daemon) as sockets,
     ):
-        opener = _opener(store, spans)
+        opener = _opener(store, spans, begins_alone=in_force.daemon.offline == "draft-only")
         keeper = RuntimeKeeper(serving, in_force.edge, opener, partial(_say_ready, manager))
         live = LiveSettings(settings, overlay, serving, keeper)
         server = http_server(serving)
@@ -99,6 +103,18 @@ async def serve(settings: Settings, store: ModelStore, reread: Reread | None = N
         log.event(_logger, "daemon_stopped")
 
 
+def _require_draft_model(settings: Settings) -> None:
+    """Refuse to promise that the drafter writes alone where there is none that could."""
+    edge = settings.edge
+    can_write = "lm" in edge.proposers and POLICIES[edge.policy].drafts
+    if settings.daemon.offline == "draft-only" and not can_write:
+        raise ConfigError(
+            "daemon.offline is draft-only, but the draft model is not used "
+            f"(edge.proposers {', '.join(edge.proposers)}, edge.policy {edge.policy}); add lm to "
+            "edge.proposers and use a policy that drafts, or let requests queue."
+        )
+
+
 def _answers(settings: DaemonSettings, store: ModelStore) -> AnswerDesk:
     """Finds the answers to requests that come again."""
     bounds = Bounds(
@@ -108,14 +124,15 @@ def _answers(settings: DaemonSettings, store: ModelStore) -> AnswerDesk:
     return AnswerDesk(Journal(directory, bounds), settings.journal_linger_s)
 
 
-def _opener(store: ModelStore, spans: Spans) -> OpenRuntime:
-    """Opens runtimes with the bundles of a store."""
+def _opener(store: ModelStore, spans: Spans, *, begins_alone: bool) -> OpenRuntime:
+    """Opens runtimes with the bundles of a store; perhaps without a verifier, if one was met."""
     calibrations = CalibrationStore(store.root / "calibrations")
+    known = KnownModels(store.root / "known_models.json") if begins_alone else None
 
     @contextlib.asynccontextmanager
     async def open_runtime(settings: EdgeSettings) -> AsyncIterator[NamedRuntime]:
         bundle = Bundle.load(store.resolve_bundle(settings.bundle))
-        async with edge_runtime(settings, bundle, calibrations, spans) as runtime:
+        async with edge_runtime(settings, bundle, calibrations, spans, known) as runtime:
             yield NamedRuntime(runtime, bundle.path.name)
 
     return open_runtime
@@ -155,9 +172,10 @@ class _Server(uvicorn.Server):
 
 def http_server(serving: Serving) -> uvicorn.Server:
     """An HTTP server over the state of a daemon; it listens on the sockets that it is given."""
+    protocol: Any = partial(PatientProtocol, patience_s=lambda: serving.settings.client_timeout_s)
     config = uvicorn.Config(
         build_app(serving),
-        http="h11",
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,

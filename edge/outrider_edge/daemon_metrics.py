@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from outrider_common.records import TokenOrigin, TokenRecord
 from outrider_edge.estimators import Estimates
 from outrider_edge.generation import GenerationResult
+from outrider_edge.unverified import UnverifiedTail
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -73,6 +74,13 @@ class DaemonMetrics:
             "outrider_edge_tokens",
             "Tokens of answers, by who said them first.",
             ("model_name", "origin"),
+            registry=self._registry,
+        )
+        self._unverified = Counter(
+            "outrider_edge_unverified_tokens",
+            "Tokens that the drafter wrote alone, by what became of them: confirmed, refuted or, "
+            "where no verifier came in time, left.",
+            ("model_name", "fate"),
             registry=self._registry,
         )
         self._passes = self._by_model(
@@ -156,6 +164,12 @@ class DaemonMetrics:
         self._whole.labels(model).observe(seconds)
         for gap in _gaps(result.records):
             self._gaps.labels(model).observe(gap)
+
+    def written_alone(self, model: str, tail: UnverifiedTail) -> None:
+        """An answer has ended; what became of the tokens that the drafter wrote alone."""
+        self._unverified.labels(model, "confirmed").inc(tail.num_confirmed)
+        self._unverified.labels(model, "refuted").inc(tail.num_refuted)
+        self._unverified.labels(model, "left").inc(len(tail.tokens))
 
     def page(self) -> bytes:
         """All figures in Prometheus' text format."""

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from outrider_edge.pay_off import PayOff
+
 WINDOW: Final = 31
 """Samples that are remembered: half of them may be outliers, and a change shows after 16."""
 
@@ -119,6 +121,7 @@ class Estimators:
         self._draft = RunningQuantile()
         self._leaf_share = RunningQuantile(first=_LEAF_SHARE_AT_FIRST)
         self._hope = RunningQuantile(first=_HOPE_AT_FIRST)
+        self._pay_offs: dict[str, PayOff] = {}
         self._num_fates = 0.0  # faded
         self._num_committed = 0.0  # of those
 
@@ -151,6 +154,10 @@ class Estimators:
         hope = self._hope.quantile(_HOPE_QUANTILE)
         assert hope is not None  # it has samples from the start
         return hope
+
+    def pay_off(self, regime: str) -> PayOff:
+        """Whether drafting pays at this verifier, for guesses that are made and judged alike."""
+        return self._pay_offs.setdefault(regime, PayOff())
 
     def opened(self, seconds: float) -> None:
         """A session was opened: a round trip at least, used until nodes tell better."""

@@ -30,6 +30,7 @@ from outrider_edge.resuming import Patience, Progress, Resuming
 from outrider_edge.session import EdgeSession
 from outrider_edge.streaming_text import IncrementalDetokenizer, StopMatcher
 from outrider_edge.tracing import TraceRecorder
+from outrider_edge.unverified import UnverifiedToken
 
 _logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class GenerationRequest:
             of the likeliest; None: they need not.
         written: what was written of the answer before, by a process that has ended since; it is not
             told again, and counts as if it were written now.
+        foreseen: what probably follows that: it is drafted at no cost.
     """
 
     prompt: tuple[int, ...]
@@ -61,6 +63,7 @@ class GenerationRequest:
     acceptance: Acceptance = field(default_factory=Acceptance)
     num_top_logprobs: int | None = None
     written: tuple[TokenRecord, ...] = ()
+    foreseen: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,12 @@ class GenerationResult:
     """An answer.
 
     Attributes:
-        text: without stop strings and special tokens.
+        text: without stop strings and special tokens; as far as it is verified.
         finish_reason: why it ended.
         records: one for each token, its text included.
         stats: the sums.
         acceptance_mode: how drafts were judged; the text of a lossy mode is not the target's own.
+        unverified: what the drafter wrote behind that, where no verifier came in time.
     """
 
     text: str
@@ -80,6 +84,17 @@ class GenerationResult:
     records: tuple[TokenRecord, ...]
     stats: GenerationStats
     acceptance_mode: AcceptanceMode = AcceptanceMode.EXACT
+    unverified: tuple[UnverifiedToken, ...] = ()
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether all of it is the target's."""
+        return not self.unverified
+
+    @property
+    def whole_text(self) -> str:
+        """With what is not verified."""
+        return self.text + "".join(token.text for token in self.unverified)
 
     @property
     def tokens(self) -> tuple[int, ...]:

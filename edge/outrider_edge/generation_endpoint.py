@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 from outrider_common import log
 from outrider_common.config import SamplingSettings
 from outrider_common.errors import OutriderError
-from outrider_common.records import TokenRecord
-from outrider_edge.choice_stream import Event, Finished, Traced, Written
+from outrider_common.spans import called_by
+from outrider_edge.choice_stream import Event, Finished, Foreseen, Traced, Written
 from outrider_edge.generation import GenerationResult
 from outrider_edge.http_exchange import (
     EVENT_STREAM_HEADERS,
@@ -39,14 +39,27 @@ from outrider_edge.live_trace import Json, TextOf, event_json
 from outrider_edge.logprob_wording import SpokenTokens
 from outrider_edge.making import Making, making
 from outrider_edge.offline import OfflineQueue
-from outrider_edge.openai_errors import error_answer
+from outrider_edge.openai_errors import TakenBackError, error_answer
 from outrider_edge.openai_requests import ApiRequest, FreshSeed
 from outrider_edge.openai_responses import AnswerForm
 from outrider_edge.serving import Serving
+from outrider_edge.told_choice import (
+    Change,
+    Confirmed,
+    Corrected,
+    MoreUnverified,
+    MoreVerified,
+    ToldChoice,
+    text_of,
+)
+from outrider_edge.unverified import Token
 
 _logger = logging.getLogger(__name__)
 
 DONE: Final = b"data: [DONE]\n\n"
+
+UNVERIFIED_HEADERS: Final = {"x-outrider-verified": "false"}
+"""Of an answer in one piece that no verifier has seen, or not all of it."""
 
 KEEP_ALIVE_S: Final = 2.0
 """How often the client of a stream that waits for a verifier hears of it."""
@@ -87,7 +100,8 @@ class GenerationEndpoint:
         began = time.perf_counter()
         outcome = CLIENT_GONE
         try:
-            outcome = await self._outcome(exchange, began)
+            with called_by(exchange.trace_headers()):
+                outcome = await self._outcome(exchange, began)
         except ClientGoneError:
             pass
         finally:
@@ -190,8 +204,15 @@ async def _kept_alive(exchange: Exchange, queue: OfflineQueue | None) -> AsyncIt
 def _conversation(
     events: Events, form: AnswerForm, head: Head, request: ApiRequest
 ) -> "Conversation":
-    watching = Watching(form) if request.handling.is_traced else None
-    return Conversation(events, form, head.num_prompt_tokens, request.num_answers, watching)
+    handling = request.handling
+    return Conversation(
+        events,
+        form,
+        head.num_prompt_tokens,
+        request.num_answers,
+        Watching(form) if handling.is_traced else None,
+        handling.takes_corrections,
+    )
 
 
 def _canonical(route: str, document: object) -> bytes:
@@ -209,6 +230,7 @@ class Conversation:
         num_prompt_tokens: of all prompts.
         num_choices: how many there will be.
         watching: tells everything that happens; None: nobody asked.
+        takes_corrections: the client takes back what was not verified, and turned out wrong.
     """
 
     events: Events
@@ -216,9 +238,13 @@ class Conversation:
     num_prompt_tokens: int
     num_choices: int
     watching: "Watching | None" = None
+    takes_corrections: bool = False
     _results: dict[int, GenerationResult] = field(init=False, default_factory=dict)
     _spoken: defaultdict[int, SpokenTokens] = field(
         init=False, default_factory=lambda: defaultdict(SpokenTokens)
+    )
+    _told: defaultdict[int, ToldChoice] = field(
+        init=False, default_factory=lambda: defaultdict(ToldChoice)
     )
 
     async def go_on(self, exchange: Exchange, request: ApiRequest) -> None:
@@ -231,9 +257,12 @@ class Conversation:
     async def whole(self, exchange: Exchange) -> None:
         """Send the answer in one piece, when it is complete."""
         while not self._is_complete:
-            self._take(await self.events())
-        document = self.form.whole(self._in_order(), self.num_prompt_tokens)
-        await exchange.reply(200, encode_json(document), JSON_HEADERS)
+            self._note(await self.events())
+        results = self._in_order()
+        document = self.form.whole(results, self.num_prompt_tokens)
+        is_verified = all(result.is_verified for result in results)
+        headers = JSON_HEADERS if is_verified else JSON_HEADERS | UNVERIFIED_HEADERS
+        await exchange.reply(200, encode_json(document), headers)
 
     async def stream(self, exchange: Exchange, *, include_usage: bool) -> None:
         """Send the answer as server-sent events, as it is written.
@@ -257,30 +286,63 @@ class Conversation:
     def _in_order(self) -> list[GenerationResult]:
         return [self._results[i] for i in range(self.num_choices)]
 
+    def _note(self, events: Sequence[Event]) -> None:
+        """Note which choices are complete."""
+        for event in events:
+            if isinstance(event, Finished):
+                self._results[event.index] = event.result
+
     def _take(self, events: Sequence[Event]) -> bytes:
         """Note what has happened; returns it as server-sent events.
 
         Tokens that came together go together, after what led to them.
+
+        Raises:
+            TakenBackError: unverified text was wrong, and the client takes nothing back.
         """
+        self._note(events)
         watched = self.watching.watch(events) if self.watching else b""
-        written: defaultdict[int, list[TokenRecord]] = defaultdict(list)
-        endings = b""
+        tokens: dict[int, list[Token]] = {event.index: [] for event in events}
         for event in events:
             match event:
-                case Written(index, record):
-                    written[index].append(record)
-                case Finished(index, result):
-                    self._results[index] = result
-                    left = self._spoken[index].rest(result.finish_reason)
-                    endings += encode_event(self.form.ending(index, result, left))
-        pieces = b"".join(self._piece(index, records) for index, records in written.items())
-        return watched + pieces + endings
+                case Written(index, token) | Foreseen(index, token):
+                    tokens[index].append(token)
+        pieces = b"".join(self._pieces(index, said) for index, said in tokens.items())
+        ended = [event for event in events if isinstance(event, Finished)]
+        return watched + pieces + b"".join(map(self._ending, ended))
 
-    def _piece(self, index: int, records: Sequence[TokenRecord]) -> bytes:
-        """More of one choice; nothing where its tokens added no text yet."""
-        spoken = self._spoken[index].take(records)
-        text = "".join(record.text for record in records)
-        return encode_event(self.form.piece(index, text, spoken)) if text else b""
+    def _pieces(self, index: int, tokens: Sequence[Token]) -> bytes:
+        """What has changed in one choice."""
+        result = self._results.get(index)
+        is_over = result is not None and result.is_verified
+        changes = self._told[index].take(tokens, is_over=is_over)
+        said = (self._change(index, change) for change in changes)
+        return b"".join(encode_event(document) for document in said if document)
+
+    def _change(self, index: int, change: Change) -> Json | None:
+        """A change in the client's words; nothing where tokens have added no text yet."""
+        match change:
+            case MoreVerified(records):
+                spoken = self._spoken[index].take(records)
+                text = text_of(records)
+                return self.form.piece(index, text, spoken) if text else None
+            case MoreUnverified(since, tokens):
+                text = text_of(tokens)
+                return self.form.unverified(index, text, since) if text else None
+            case Confirmed(until, records) if self.takes_corrections:
+                return self.form.confirmed(index, until, self._spoken[index].take(records))
+            case Corrected(since, records) if self.takes_corrections:
+                spoken = self._spoken[index].take(records)
+                return self.form.correction(index, since, text_of(records), spoken)
+            case Corrected():
+                told = self._told[index]
+                raise TakenBackError(told.verified_text, told.num_verified)
+            case _:
+                return None
+
+    def _ending(self, event: Finished) -> bytes:
+        left = self._spoken[event.index].rest(event.result.finish_reason)
+        return encode_event(self.form.ending(event.index, event.result, left))
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +360,7 @@ class Watching:
         said: defaultdict[int, list[Json]] = defaultdict(list)
         for event in events:
             match event:
-                case Traced(index, what) | Written(index, what):
+                case Traced(index, what) | Written(index, what) | Foreseen(index, what):
                     said[index].append(event_json(what, self.form.text_of))
         told = (self.form.traced(index, events) for index, events in said.items())
         return b"".join(map(encode_event, told))

@@ -1,4 +1,4 @@
-"""How an answer is made, beside what it says: under which policy, and whether the client watches.
+"""How an answer is made and told, beside what it says: by which policy, and to what kind of client.
 
 The field `outrider` of a request. Pure; knows nothing of HTTP, and of policies only their names.
 """
@@ -21,10 +21,12 @@ class Handling:
     Attributes:
         policy: drafts as this one says; None: as the daemon does.
         is_traced: the stream tells everything that happens, when it does.
+        takes_corrections: the client takes text back that it was told as unverified.
     """
 
     policy: str | None = None
     is_traced: bool = False
+    takes_corrections: bool = False
 
     def check_policy(self, offered: Collection[str]) -> None:
         """Refuse a policy that cannot be had here.
@@ -58,9 +60,11 @@ def parse_handling(body: Fields, *, stream: bool) -> Handling:
     policy, is_traced = fields.text("policy"), fields.switch("trace")
     if policy is not None and policy not in POLICIES:
         fields.refuse("policy", policy, f"one of {', '.join(POLICIES)}")
-    if is_traced and not stream:
-        raise BadRequestError(
-            f"{FIELD}.trace has a meaning only with stream; leave it out.", f"{FIELD}.trace"
-        )
+    takes_corrections = fields.switch("corrections")
+    for name, is_wanted in (("trace", is_traced), ("corrections", takes_corrections)):
+        if is_wanted and not stream:
+            raise BadRequestError(
+                f"{FIELD}.{name} has a meaning only with stream; leave it out.", f"{FIELD}.{name}"
+            )
     fields.finish()
-    return Handling(policy, is_traced)
+    return Handling(policy, is_traced, takes_corrections)

@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from outrider_common.spans import TRACE_FIELDS
+from outrider_common.spans import Headers as TraceHeaders
 from outrider_edge.openai_errors import BadRequestError, ErrorAnswer
 
 _T = TypeVar("_T")
@@ -75,6 +77,14 @@ class Exchange:
     def header(self, name: str) -> str | None:
         """What the request says in a header; None if it has none of that name."""
         return self._headers.get(name)
+
+    def trace_headers(self) -> TraceHeaders:
+        """What the request says of the trace that it is part of; not checked.
+
+        Fields that are there twice are joined, as HTTP has it: a second `traceparent` spoils it.
+        """
+        said = ((name, ",".join(self._headers.getlist(name))) for name in TRACE_FIELDS)
+        return tuple((name, value) for name, value in said if value)
 
     @property
     def status(self) -> int | None:

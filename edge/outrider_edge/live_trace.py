@@ -10,6 +10,7 @@ from typing import Any
 from outrider_common.generation_trace import DraftSpan, NodeTrace, PassTrace
 from outrider_common.records import TokenRecord
 from outrider_edge.tracing import SessionOpened, TraceEvent
+from outrider_edge.unverified import UnverifiedToken
 
 Json = dict[str, Any]
 
@@ -17,7 +18,7 @@ TextOf = Callable[[int], str]
 """What a token reads as alone."""
 
 
-def event_json(event: TraceEvent | TokenRecord, text_of: TextOf) -> Json:
+def event_json(event: TraceEvent | TokenRecord | UnverifiedToken, text_of: TextOf) -> Json:
     """One event; `kind` says which."""
     match event:
         case SessionOpened():
@@ -33,6 +34,8 @@ def event_json(event: TraceEvent | TokenRecord, text_of: TextOf) -> Json:
             return _pass_json(event)
         case TokenRecord():
             return {"kind": "token"} | event.as_json()
+        case UnverifiedToken():
+            return {"kind": "unverified"} | asdict(event)
 
 
 def _node_json(node: NodeTrace, text_of: TextOf) -> Json:

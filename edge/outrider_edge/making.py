@@ -6,14 +6,25 @@ What every way to ask has in common. Knows nothing of HTTP, and nothing of how a
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from outrider_edge.choice_stream import ChoiceStream, Event, Finished, ServingRuntime, Written
+from outrider_edge.choice_stream import (
+    ChoiceStream,
+    Event,
+    Finished,
+    Foreseen,
+    Generator,
+    ServingRuntime,
+    Written,
+)
+from outrider_edge.draft_only_runtime import DraftOnlyRuntime
 from outrider_edge.enduring_runtime import EnduringRuntime
-from outrider_edge.generation import GenerationRequest
+from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.openai_requests import ApiRequest
 from outrider_edge.serving import Serving
+from outrider_edge.unverified import UnverifiedTail
 
 
 @dataclass(slots=True)
@@ -38,6 +49,9 @@ class Making:
     began: float
     created: int = field(default_factory=lambda: int(time.time()))
     _begun: set[int] = field(init=False, default_factory=set)
+    _tails: defaultdict[int, UnverifiedTail] = field(
+        init=False, default_factory=lambda: defaultdict(UnverifiedTail)
+    )
 
     @property
     def model(self) -> str:
@@ -55,11 +69,26 @@ class Making:
         self, generations: Sequence[GenerationRequest], indices: Sequence[int] | None = None
     ) -> AsyncIterator[ChoiceStream]:
         """Write some choices, all if no indices are given; `Serving.abort_all` ends them."""
-        handling, queue = self.request.handling, self.serving.offline
-        generator = EnduringRuntime(self.runtime, queue) if queue else self.runtime
+        handling, generator = self.request.handling, self._generator
         async with ChoiceStream(generator, generations, handling, indices) as stream:
             with self.serving.tracked(stream):
                 yield stream
+
+    @property
+    def _generator(self) -> Generator:
+        """The runtime, and what is done while it finds no verifier."""
+        queue, verify_s = self.serving.offline, self.serving.settings.offline_verify_s
+        if queue is None:
+            return self.runtime
+        if self.serving.drafts_alone and self._may_be_unverified:
+            return DraftOnlyRuntime(self.runtime, queue, verify_s)
+        return EnduringRuntime(self.runtime, queue)
+
+    @property
+    def _may_be_unverified(self) -> bool:
+        """Log-probabilities are the target's: they come late, or not without it."""
+        wants_logprobs = self.generations[0].num_top_logprobs is not None
+        return self.request.handling.takes_corrections or not wants_logprobs
 
     def spelling(self, token: int) -> str:
         """What a token reads as alone."""
@@ -69,12 +98,24 @@ class Making:
         """Count what has happened."""
         for event in events:
             match event:
-                case Written(index) if index not in self._begun:
-                    self._begun.add(index)
-                    self.serving.metrics.first_token(self.model, self._seconds)
-                case Finished(_, result):
-                    self.serving.metrics.answered(self.model, result, self._seconds)
-                    self.serving.sums.add(result.stats)
+                case Written(index, record):
+                    self._begin(index)
+                    self._tails[index].settle(record)
+                case Foreseen(index, token):
+                    self._tails[index].add(token)
+                case Finished(index, result):
+                    self._end(index, result)
+
+    def _begin(self, index: int) -> None:
+        if index not in self._begun:
+            self._begun.add(index)
+            self.serving.metrics.first_token(self.model, self._seconds)
+
+    def _end(self, index: int, result: GenerationResult) -> None:
+        self.serving.metrics.written_alone(self.model, self._tails[index])
+        if result.is_verified:
+            self.serving.metrics.answered(self.model, result, self._seconds)
+            self.serving.sums.add(result.stats)
 
     @property
     def _seconds(self) -> float:

@@ -43,6 +43,11 @@ class OfflineQueue:
         return self._timeout_s
 
     @property
+    def retry_s(self) -> float:
+        """How long the first of a line waits before it tries again."""
+        return self._retry_s
+
+    @property
     def num_waiting(self) -> int:
         """Requests that wait now."""
         return self._num_new + self._num_broken

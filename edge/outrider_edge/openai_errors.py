@@ -54,6 +54,25 @@ class ReusedKeyError(InvalidInputError):
     reason: ClassVar[str] = "IDEMPOTENCY_KEY_REUSED"
 
 
+class TakenBackError(BrokenOffError):
+    """Text that a client was told as unverified is wrong, and the client takes nothing back.
+
+    Args:
+        text: what is verified.
+        num_tokens: of it.
+    """
+
+    reason: ClassVar[str] = "TEXT_TAKEN_BACK"
+
+    def __init__(self, text: str, num_tokens: int) -> None:
+        super().__init__(
+            f"What was written without a verifier, or a part of it, is not what the target writes "
+            f"after {num_tokens} tokens; ask again, or with outrider.corrections to be told.",
+            text,
+            num_tokens,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
     """What a client gets instead of an answer.
@@ -87,7 +106,7 @@ def error_answer(error: BaseException) -> ErrorAnswer:
             body = _body(error, "rate_limit_error", "rate_limit_exceeded")
             return ErrorAnswer(429, body, _retry_after(error.retry_after_s))
         case BrokenOffError():
-            body = _body(error, "server_error", "broken_off")
+            body = _body(error, "server_error", error.reason.lower())
             body["error"] |= {"text_so_far": error.text, "num_tokens": error.num_tokens}
             return ErrorAnswer(503, body, _retry_after(None))
         case UnauthenticatedError() | PermissionDeniedError():

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from typing import Any, Final
 
-from outrider_common.acceptance import AcceptanceMode
 from outrider_common.messages import ModelInfo
 from outrider_common.records import GenerationStats
 from outrider_edge.generation import GenerationResult
@@ -20,8 +19,12 @@ from outrider_edge.logprob_wording import (
     chat_logprobs,
     completion_logprobs,
 )
+from outrider_edge.told_choice import Place
 
 Json = dict[str, Any]
+
+UNVERIFIED: Final = "unverified"
+"""The reason to end of a choice that no verifier has seen the end of."""
 
 _MS: Final = 1000
 
@@ -57,16 +60,32 @@ class AnswerForm:
         """More text of one choice, and the tokens that have become known with it."""
         return self._chunk(self._piece(index, text) | {"logprobs": self._logprobs(spoken)})
 
+    def unverified(self, index: int, text: str, since: Place) -> Json:
+        """More text of one choice that no verifier has seen; it begins at a place."""
+        said = {"index": index, "unverified": _from(since)}
+        return self._chunk(self._piece(index, text)) | {"outrider": said}
+
+    def confirmed(self, index: int, until: Place, spoken: Sequence[SpokenToken] = ()) -> Json:
+        """What was told of one choice up to a place is verified, for a client that keeps count."""
+        place = {"until_position": until.position, "until_character": until.character}
+        return self._beside(index, {"verified": place | self._late_logprobs(spoken)})
+
+    def correction(
+        self, index: int, since: Place, text: str, spoken: Sequence[SpokenToken] = ()
+    ) -> Json:
+        """What was told of a choice from a place on is void; this stands there, verified."""
+        said = _from(since) | {"text": text}
+        return self._beside(index, {"correction": said | self._late_logprobs(spoken)})
+
     def traced(self, index: int, events: Sequence[Json]) -> Json:
         """What happened on the way to one choice, for a client that watches."""
-        said = {"index": index, "events": list(events)}
-        return {**self._head(self._chunk_object), "choices": [], "outrider": said}
+        return self._beside(index, {"events": list(events)})
 
     def ending(
         self, index: int, result: GenerationResult, spoken: Sequence[SpokenToken] = ()
     ) -> Json:
         """The end of one choice; its text has been sent, but perhaps not the last of its tokens."""
-        said = {"finish_reason": result.finish_reason.value, "logprobs": self._logprobs(spoken)}
+        said = {"finish_reason": finish_reason(result), "logprobs": self._logprobs(spoken)}
         return self._chunk(self._piece(index, "") | said)
 
     def last(
@@ -99,10 +118,20 @@ class AnswerForm:
     def _chunk(self, choice: Json) -> Json:
         return {**self._head(self._chunk_object), "choices": [choice]}
 
+    def _beside(self, index: int, said: Json) -> Json:
+        """A piece without text that says something of one choice."""
+        ours = {"index": index} | said
+        return {**self._head(self._chunk_object), "choices": [], "outrider": ours}
+
+    def _late_logprobs(self, spoken: Sequence[SpokenToken]) -> Json:
+        """Those of tokens whose text was told before them, where they were asked for."""
+        logprobs = self._logprobs(spoken)
+        return {"logprobs": logprobs} if logprobs else {}
+
     def _choice(self, index: int, result: GenerationResult) -> Json:
-        piece = self._piece(index, result.text)
+        piece = self._piece(index, result.whole_text)
         logprobs = self._logprobs(_spoken(result))
-        return piece | {"finish_reason": result.finish_reason.value, "logprobs": logprobs}
+        return piece | {"finish_reason": finish_reason(result), "logprobs": logprobs}
 
     def _logprobs(self, spoken: Sequence[SpokenToken]) -> Json | None:
         return completion_logprobs(spoken, self.text_of)
@@ -111,8 +140,7 @@ class AnswerForm:
         return {"index": index, "text": text, "logprobs": None, "finish_reason": None}
 
     def _extras(self, results: Sequence[GenerationResult]) -> Json:
-        mode = results[0].acceptance_mode
-        return {"metrics": metrics(results), "outrider": _ours(results, mode, self.seed)}
+        return {"metrics": metrics(results), "outrider": _ours(results, self.seed)}
 
 
 class CompletionForm(AnswerForm):
@@ -142,9 +170,9 @@ class ChatForm(AnswerForm):
     def _choice(self, index: int, result: GenerationResult) -> Json:
         return {
             "index": index,
-            "message": {"role": "assistant", "content": result.text, "refusal": None},
+            "message": {"role": "assistant", "content": result.whole_text, "refusal": None},
             "logprobs": self._logprobs(_spoken(result)),
-            "finish_reason": result.finish_reason.value,
+            "finish_reason": finish_reason(result),
         }
 
     def _piece(self, index: int, text: str) -> Json:
@@ -157,6 +185,15 @@ class ChatForm(AnswerForm):
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
 
+def finish_reason(result: GenerationResult) -> str:
+    """Why a choice ended, if that is known of the target's answer."""
+    return result.finish_reason.value if result.is_verified else UNVERIFIED
+
+
+def _from(place: Place) -> Json:
+    return {"from_position": place.position, "from_character": place.character}
+
+
 def _spoken(result: GenerationResult) -> list[SpokenToken]:
     """The tokens of a whole answer that stand for its text."""
     tokens = SpokenTokens()
@@ -164,9 +201,14 @@ def _spoken(result: GenerationResult) -> list[SpokenToken]:
 
 
 def usage(results: Iterable[GenerationResult], num_prompt_tokens: int) -> Json:
-    """What was used, over all choices. Predicted tokens are those that the edge drafted."""
+    """What was used, over all choices. Predicted tokens are those that the edge drafted.
+
+    Unverified ones are tokens of the answer, but nobody has accepted them.
+    """
+    results = list(results)
     stats = [result.stats for result in results]
-    num_tokens = sum(one.num_tokens for one in stats)
+    num_unverified = sum(len(result.unverified) for result in results)
+    num_tokens = sum(one.num_tokens for one in stats) + num_unverified
     num_accepted = sum(one.num_accepted_tokens for one in stats)
     num_drafted = sum(one.num_draft_tokens for one in stats)
     return {
@@ -225,14 +267,26 @@ def _histogram(stats: GenerationStats) -> list[int]:
     return [more - fewer for more, fewer in pairwise(at_least)]
 
 
-def _ours(results: Iterable[GenerationResult], mode: AcceptanceMode, seed: int) -> Json:
+def _ours(results: Sequence[GenerationResult], seed: int) -> Json:
     """What neither OpenAI nor vLLM has a word for."""
+    mode = results[0].acceptance_mode
     return {
+        "verified": all(result.is_verified for result in results),
         "acceptance_mode": mode.value,
         "is_lossless": mode.is_lossless,
         "seed": seed,
-        "choices": [result.stats.as_json() for result in results],
+        "choices": [_figures(result) for result in results],
     }
+
+
+def _figures(result: GenerationResult) -> Json:
+    """The counters of a choice, and where what is not verified begins."""
+    figures: Json = result.stats.as_json()
+    if not result.is_verified:
+        since = Place(result.unverified[0].position, len(result.text))
+        num_tokens = len(result.unverified)
+        figures |= {"unverified": _from(since) | {"num_tokens": num_tokens}}
+    return figures
 
 
 def model_card(info: ModelInfo, created: int) -> Json:

@@ -10,9 +10,12 @@ from collections import deque
 from typing import Final
 
 WINDOW: Final = 48
-"""Passes that are remembered of either way."""
+"""Passes with drafts that are remembered."""
 
-LEAST_DRAFTED: Final = 32
+RESTED_WINDOW: Final = 24
+"""Passes of rests that are remembered: they are fewer, and so reach as far back."""
+
+LEAST_DRAFTED: Final = 16
 """Passes with drafts before anything is concluded."""
 
 TRIAL: Final = 6
@@ -24,7 +27,7 @@ FIRST_REST: Final = 32
 LONGEST_REST: Final = 512
 """Passes of a rest, because drafting did not pay: so many at first, twice as many each time."""
 
-SURELY_PAYS: Final = 1.3
+SURELY_PAYS: Final = 2.0
 """With so many tokens a pass nothing is compared: no drafts make passes so much longer."""
 
 MOST_TIMES_MEDIAN: Final = 3.0
@@ -37,24 +40,73 @@ LEAST_RATIO: Final = 0.97
 class PayOff:
     """Compares rates: tokens over seconds.
 
-    Drafts in flight when a rest begins, and the time until drafts arrive after it, say nothing of
-    either way: passes are counted as soon as they are settled.
+    Sessions with one verifier share it, one after another or at the same time, so that not every
+    answer has to learn anew what the one before has shown.
     """
 
     def __init__(self) -> None:
-        self._drafted = _Rate()
-        self._rested = _Rate()
-        self._is_resting = False
+        self._drafted = Rate(WINDOW)
+        self._rested = Rate(RESTED_WINDOW)
         self._num_left = 0  # of a rest, in passes
-        self._num_unsettled = 0
-        self._next_rest = FIRST_REST
         self._since_trial = PASSES_BETWEEN_TRIALS
+        self._next_rest = FIRST_REST
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether nothing is to be drafted now."""
+        return self._num_left > 0
+
+    def saw(self, num_tokens: int, seconds: float) -> None:
+        """A pass was committed that shows what drafting, or resting, yields.
+
+        Args:
+            num_tokens: that it committed.
+            seconds: since the commit before.
+        """
+        self._since_trial += 1
+        if self.is_resting:
+            self._rested.add(num_tokens, seconds)
+            self._num_left -= 1
+        else:
+            self._drafted.add(num_tokens, seconds)
+            self._num_left = self._rest_needed()
+
+    def _rest_needed(self) -> int:
+        """Passes of a rest that should begin now; 0: go on."""
+        drafted = self._drafted
+        if drafted.num_passes < LEAST_DRAFTED or drafted.tokens_per_pass >= SURELY_PAYS:
+            return 0
+        if self._since_trial >= PASSES_BETWEEN_TRIALS:
+            self._since_trial = 0
+            return TRIAL
+        if drafted.per_s >= LEAST_RATIO * self._rested.per_s:
+            self._next_rest = FIRST_REST
+            return 0
+        num_passes, self._next_rest = self._next_rest, min(2 * self._next_rest, LONGEST_REST)
+        self._drafted = Rate(WINDOW)
+        return num_passes
+
+
+class PayOffWatch:
+    """Shows a `PayOff` those passes of one session that say something.
+
+    What is in flight when the session or a rest begins, and the time until drafts arrive after it,
+    say nothing of either way: passes are shown as soon as they are settled.
+
+    Args:
+        pay_off: is told.
+    """
+
+    def __init__(self, pay_off: PayOff) -> None:
+        self._pay_off = pay_off
+        self._was_resting: bool | None = None
+        self._num_unsettled = 0
         self._num_rests = 0
 
     @property
     def is_resting(self) -> bool:
         """Whether nothing is to be drafted now."""
-        return self._is_resting
+        return self._pay_off.is_resting
 
     @property
     def num_rests(self) -> int:
@@ -69,53 +121,30 @@ class PayOff:
             seconds: since the commit before.
             round_trip_s: of the link: for so long things are unsettled after a change.
         """
-        self._since_trial += 1
+        if self._was_resting is not self.is_resting:
+            self._was_resting = self.is_resting
+            self._num_rests += self.is_resting
+            self._num_unsettled = 1 + math.ceil(round_trip_s / max(seconds, 1e-6))
         if self._num_unsettled:
             self._num_unsettled -= 1
-            return
-        (self._rested if self._is_resting else self._drafted).add(num_tokens, seconds)
-        if self._is_resting:
-            self._num_left -= 1
-            if self._num_left <= 0:
-                self._change(round_trip_s, seconds)
-        elif self._drafted.num_passes >= LEAST_DRAFTED:
-            self._conclude(round_trip_s, seconds)
-
-    def _conclude(self, round_trip_s: float, seconds: float) -> None:
-        """Go on, or rest."""
-        if self._drafted.tokens_per_pass >= SURELY_PAYS:
-            return
-        if self._since_trial >= PASSES_BETWEEN_TRIALS:
-            self._since_trial = 0
-            self._rested = _Rate()
-            self._rest(TRIAL, round_trip_s, seconds)
-        elif self._drafted.per_s < LEAST_RATIO * self._rested.per_s:
-            self._rest(self._next_rest, round_trip_s, seconds)
-            self._next_rest = min(2 * self._next_rest, LONGEST_REST)
-            self._drafted = _Rate()
         else:
-            self._next_rest = FIRST_REST
-
-    def _rest(self, num_passes: int, round_trip_s: float, seconds: float) -> None:
-        self._num_left = num_passes
-        self._num_rests += 1
-        self._change(round_trip_s, seconds)
-
-    def _change(self, round_trip_s: float, seconds: float) -> None:
-        self._is_resting = not self._is_resting
-        self._num_unsettled = 1 + math.ceil(round_trip_s / max(seconds, 1e-6))
+            self._pay_off.saw(num_tokens, seconds)
 
 
-class _Rate:
-    """Tokens a second over the latest passes."""
+class Rate:
+    """Tokens a second over the latest passes.
 
-    def __init__(self) -> None:
-        self._tokens: deque[int] = deque(maxlen=WINDOW)
-        self._seconds: deque[float] = deque(maxlen=WINDOW)
+    Args:
+        window: how many of them.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._tokens: deque[int] = deque(maxlen=window)
+        self._seconds: deque[float] = deque(maxlen=window)
 
     @property
     def num_passes(self) -> int:
-        """How many there were, up to `WINDOW`."""
+        """How many there were, up to the window."""
         return len(self._tokens)
 
     @property

@@ -80,13 +80,14 @@ class Member:
         """What is known of it, to compare it with others.
 
         Sessions that this edge has opened since the verifier was asked are added to what it said.
+        What it says of its passes is newer than what sessions have seen, if there were any.
         """
         assert self.info is not None  # it is asked for members that serve a model
         occupancy = self.info.occupancy
         num_new = max(self.num_open - self._num_open_then, 0)
         return Choice(
             round_trip_s=self.round_trip_s,
-            pass_s=self.estimators.estimates().pass_s,
+            pass_s=occupancy.pass_us / 1e6 or self.estimators.estimates().pass_s,
             num_running=occupancy.num_running + num_new,
             num_waiting=occupancy.num_waiting,
             max_running=self.info.limits.max_sessions,

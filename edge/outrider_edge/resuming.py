@@ -13,6 +13,7 @@ from outrider_common.errors import (
     UnavailableError,
 )
 from outrider_edge.backoff import Backoff
+from outrider_edge.heartbeat import SilenceError
 
 MAX_FAULTS: Final = 2
 """A request that makes verifiers fail is not passed on for ever: so often, without a token."""
@@ -26,11 +27,13 @@ class Patience:
         open_s: to open its first session; every verifier is tried once in any case.
         resume_s: after a break, until there is a token more; 0 does not try.
         heartbeat_s: a verifier that is silent for so long is taken to be gone; 0 waits for ever.
+        alone_s: to go on, or to begin, while no verifier takes sessions; None: as long as ever.
     """
 
     open_s: float = 5.0
     resume_s: float = 60.0
     heartbeat_s: float = 2.0
+    alone_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class Resuming:
             raise error
         if has_alternative:
             return 0.0
+        if self.patience.alone_s is not None and isinstance(error, SilenceError):
+            raise error  # it has taken long enough
         pause_s = self.backoff.next_s(error.retry_after_s) if self._is_repeated(error) else 0.0
         if now_s + pause_s >= self._deadline_s(progress):
             raise error
@@ -138,4 +143,5 @@ class Resuming:
     def _deadline_s(self, progress: Progress) -> float:
         assert self._since_s is not None  # there was a break
         patience_s = self.patience.resume_s if progress.was_opened else self.patience.open_s
-        return self._since_s + patience_s
+        alone_s = self.patience.alone_s
+        return self._since_s + (patience_s if alone_s is None else min(alone_s, patience_s))

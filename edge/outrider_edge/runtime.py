@@ -9,27 +9,34 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+from outrider_common.acceptance import AcceptanceMode
 from outrider_common.config import EdgeSettings, ProposerName
+from outrider_common.errors import UnavailableError
 from outrider_common.generation_trace import GenerationTrace
-from outrider_common.messages import PROTOCOL_VERSION, ModelInfo
+from outrider_common.messages import PROTOCOL_VERSION, ModelInfo, Occupancy
 from outrider_common.spans import NO_SPANS, Spans
 from outrider_edge.answer import OnToken
 from outrider_edge.batched_drafting import BatchedModel
 from outrider_edge.block_proposer import BlockFactory
 from outrider_edge.calibration import Calibration
 from outrider_edge.calibration_store import CalibrationStore, kept
-from outrider_edge.combined import CombinedFactory
+from outrider_edge.combined import CombinedFactory, CombinedProposer
+from outrider_edge.drafter import Drafter
 from outrider_edge.estimators import Estimators
 from outrider_edge.generation import Generation, GenerationRequest, GenerationResult
 from outrider_edge.grpc_link import GrpcLink
+from outrider_edge.known_models import KnownModels
 from outrider_edge.language_model import LanguageModelFactory
 from outrider_edge.link import VerifierLink
 from outrider_edge.link_security import LinkSecurity
+from outrider_edge.lone_drafter import LoneDrafter
 from outrider_edge.onnx_model import OnnxModel
 from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
-from outrider_edge.proposer import DraftingTask, ProposerFactory
+from outrider_edge.pool_member import Unfit
+from outrider_edge.proposer import DraftingTask, Proposer, ProposerFactory
+from outrider_edge.recall import NAME, Recall
 from outrider_edge.recycling import RecyclingFactory
 from outrider_edge.request_spans import generation_span, result_attributes
 from outrider_edge.resuming import Patience
@@ -40,6 +47,13 @@ from outrider_edge.tracing import TraceRecorder
 from outrider_edge.verifier_addresses import is_dynamic, resolve, split_addresses
 from outrider_edge.verifier_pool import VerifierPool
 from outrider_models.bundle import Bundle, tokenizer_fingerprint
+
+ALONE_AFTER_S: Final = 0.5
+"""For so long an answer that may be written alone tries to find a verifier that takes sessions: a
+connection that was reset, or a proxy that was restarted, costs no unverified text."""
+
+_LONE: Final = (LanguageModelFactory.name, BlockFactory.name)
+"""Proposers that are models, so that what they guess first can stand alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,7 @@ class EdgeRuntime:
         patience: for how long an answer tries to go on after a break.
         pool: the verifiers; None: there is only the one behind the link.
         calibration_of: what guesses are worth with another model; None: there is no other.
+        lone_factory: makes what can write alone; None: there is no draft model.
         spans: where requests are traced.
     """
 
@@ -78,6 +93,7 @@ class EdgeRuntime:
     patience: Patience = field(default_factory=Patience)
     pool: VerifierPool | None = None
     calibration_of: Callable[[str], Calibration] | None = None
+    lone_factory: ProposerFactory | None = None
     spans: Spans = NO_SPANS
 
     @property
@@ -95,6 +111,19 @@ class EdgeRuntime:
             link=self.pool.serving(model),
             calibration=self.calibration_of(model),
         )
+
+    def hasty(self) -> "EdgeRuntime":
+        """The same, but it soon gives up where no verifier takes sessions."""
+        return replace(self, patience=replace(self.patience, alone_s=ALONE_AFTER_S))
+
+    def lone_drafter(self, request: GenerationRequest, policy: str | None) -> LoneDrafter | None:
+        """What writes an answer while no verifier is there; None where nothing can, or may."""
+        drafting = self.policy if policy is None else self.policies[policy]
+        if self.lone_factory is None or not drafting.drafts:
+            return None
+        task = replace(self._task(request), acceptance_mode=AcceptanceMode.EXACT)
+        proposer = self.lone_factory.start(task)
+        return LoneDrafter(Drafter(proposer, self.lone_factory.name, self.executor))
 
     def verifiers(self) -> list[dict[str, Any]]:
         """How each verifier is."""
@@ -126,7 +155,7 @@ class EdgeRuntime:
             link=self.link,
             info=self.info,
             tokenizer_fingerprint=self.fingerprint,
-            proposer=factory.start(self._task(request)),
+            proposer=_recalling(request, factory.name, factory.start(self._task(request))),
             proposer_name=factory.name,
             detokenizer=self.tokenizer.detokenizer(),
             executor=self.executor,
@@ -171,12 +200,21 @@ class EdgeRuntime:
         )
 
 
+def _recalling(request: GenerationRequest, name: str, proposer: Proposer) -> Proposer:
+    """The same, after what is foreseen of the answer."""
+    if not request.foreseen:
+        return proposer
+    recall = Recall(len(request.prompt) + len(request.written), request.foreseen)
+    return CombinedProposer([(NAME, recall), (name, proposer)])
+
+
 @contextlib.asynccontextmanager
 async def edge_runtime(
     settings: EdgeSettings,
     bundle: Bundle,
     calibrations: CalibrationStore | None = None,
     spans: Spans = NO_SPANS,
+    known: KnownModels | None = None,
 ) -> AsyncIterator[EdgeRuntime]:
     """Load the drafter, reach the verifier, and check that the two fit.
 
@@ -185,6 +223,8 @@ async def edge_runtime(
         bundle: the drafter.
         calibrations: where to keep what is learnt of this target and this drafter; None forgets it.
         spans: where requests are traced.
+        known: what verifiers said before; if none answers now, they are taken for the same. None:
+            one has to answer.
 
     Raises:
         UnavailableError: no verifier answers.
@@ -196,19 +236,19 @@ async def edge_runtime(
     """
     tokenizer = await asyncio.to_thread(load_tokenizer, bundle)
     fingerprint = tokenizer_fingerprint(tokenizer.vocabulary())
-    async with _verifiers(settings, fingerprint) as pool:
+    async with _verifiers(settings, fingerprint, known) as pool:
         info = next(iter(pool.infos.values()))
         policies = offered_policies(settings)
         policy = policies[settings.policy]
         names = settings.proposers if policy.drafts else ("none",)
         # Loading a model takes a while, and the answers of another runtime shall not wait for it.
-        factory = await asyncio.to_thread(_factory, names, settings, bundle)
+        factories = await asyncio.to_thread(_factories, names, settings, bundle)
         async with kept(calibrations, bundle.path.name) as learnt:
             with ThreadPoolExecutor(settings.concurrent_drafts, "outrider-draft") as executor:
                 yield EdgeRuntime(
                     tokenizer=tokenizer,
                     fingerprint=fingerprint,
-                    factory=factory,
+                    factory=CombinedFactory(factories),
                     link=pool.serving(info.model),
                     info=info,
                     executor=executor,
@@ -220,6 +260,7 @@ async def edge_runtime(
                     patience=_patience(settings),
                     pool=pool,
                     calibration_of=learnt.of,
+                    lone_factory=next((f for f in factories if f.name in _LONE), None),
                     spans=spans,
                 )
 
@@ -235,8 +276,10 @@ def offered_policies(settings: EdgeSettings) -> dict[str, DraftingPolicy]:
 
 
 @contextlib.asynccontextmanager
-async def _verifiers(settings: EdgeSettings, fingerprint: str) -> AsyncIterator[VerifierPool]:
-    """The verifiers that the settings name; at least one is there and fits."""
+async def _verifiers(
+    settings: EdgeSettings, fingerprint: str, known: KnownModels | None
+) -> AsyncIterator[VerifierPool]:
+    """The verifiers that the settings name; at least one is there and fits, or did before."""
     addresses = split_addresses(settings.verifier)
     pool = VerifierPool(
         lambda: resolve(addresses),
@@ -250,11 +293,29 @@ async def _verifiers(settings: EdgeSettings, fingerprint: str) -> AsyncIterator[
         is_dynamic=is_dynamic(addresses),
     )
     try:
-        await pool.meet()
+        await _meet(pool, settings, known, lambda info: _unfit(info, fingerprint, settings))
         async with pool.kept():
             yield pool
     finally:
         await pool.close()
+
+
+async def _meet(
+    pool: VerifierPool, settings: EdgeSettings, known: KnownModels | None, unfit: Unfit
+) -> None:
+    """Find out what the verifiers are; if none answers, by what they were."""
+    before = known.at(settings.verifier) if known else None
+    try:
+        infos = await pool.meet()
+    except UnavailableError:
+        if before is None or unfit(before) is not None:
+            raise
+        pool.presume(before)
+    else:
+        if known:
+            known.keep(
+                settings.verifier, replace(next(iter(infos.values())), occupancy=Occupancy())
+            )
 
 
 def _patience(settings: EdgeSettings) -> Patience:
@@ -272,10 +333,10 @@ def load_tokenizer(bundle: Bundle) -> EdgeTokenizer:
     return EdgeTokenizer.load(bundle.path, {"bos_token": manifest.bos_token_id, "eos_token": eos})
 
 
-def _factory(
+def _factories(
     names: Sequence[ProposerName], settings: EdgeSettings, bundle: Bundle
-) -> CombinedFactory:
-    return CombinedFactory([_MAKERS[name](settings, bundle) for name in names])
+) -> list[ProposerFactory]:
+    return [_MAKERS[name](settings, bundle) for name in names]
 
 
 def _language_model(settings: EdgeSettings, bundle: Bundle) -> ProposerFactory:

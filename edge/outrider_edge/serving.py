@@ -49,7 +49,7 @@ class Serving:
         is_drained: likewise, until somebody says otherwise.
         answers: finds those to requests that come again.
         holds: which runtimes are in use.
-        offline: where requests wait while there is no verifier; None: they fail.
+        offline: where requests wait for a verifier; None: they fail.
     """
 
     settings: DaemonSettings
@@ -69,7 +69,7 @@ class Serving:
 
     def __post_init__(self) -> None:
         self.slots = Slots(self.settings.max_concurrent_requests)
-        waits = self.settings.offline == "queue"
+        waits = self.settings.offline != "fail"
         self.offline = (
             OfflineQueue(self.settings.offline_max_waiting, self.settings.offline_timeout_s)
             if waits
@@ -83,6 +83,11 @@ class Serving:
         """Put other settings in force, as far as they are not those of the sockets."""
         self.settings = settings
         self.slots.resize(settings.max_concurrent_requests)
+
+    @property
+    def drafts_alone(self) -> bool:
+        """Whether answers go on without a verifier."""
+        return self.settings.offline == "draft-only"
 
     def require_runtime(self) -> ServingRuntime:
         """What generates.
@@ -110,7 +115,7 @@ class Serving:
             UnavailableError: as `require_runtime`, or it has waited for too long.
             CapacityError: too many wait.
         """
-        if self.offline is None or (self.runtime and not self.offline.num_waiting):
+        if self.offline is None or (self.runtime and self._begins_at_once(self.offline)):
             return self.require_runtime()
 
         async def attempt() -> ServingRuntime | None:
@@ -120,6 +125,10 @@ class Serving:
             return runtime if is_there and self.slots.may_take(num_answers) else None
 
         return await self.offline.to_begin(attempt)
+
+    def _begins_at_once(self, queue: OfflineQueue) -> bool:
+        """Whether nobody is overtaken by that."""
+        return self.drafts_alone or not queue.num_waiting
 
     @contextlib.contextmanager
     def room(self, num_answers: int) -> Iterator[None]:

@@ -30,7 +30,7 @@ from outrider_edge.guess_tree import Fate, GuessTree, Hung
 from outrider_edge.guesses import Candidate, candidates
 from outrider_edge.lookahead import Leaf, Lookahead
 from outrider_edge.pass_watch import PassWatch
-from outrider_edge.pay_off import PayOff
+from outrider_edge.pay_off import PayOffWatch
 from outrider_edge.policies import AUTO, DraftingPolicy
 from outrider_edge.probing import Probing
 from outrider_edge.proposer import Draft
@@ -132,7 +132,7 @@ class EdgeSession:
         self._estimators = estimators or Estimators()
         self._watch = PassWatch(self._estimators, self._guesses)
         self._probing = Probing()
-        self._pay_off = PayOff()
+        self._pay_off = PayOffWatch(self._estimators.pay_off(regime))
         self._num_passes = num_passes
         self._ahead = self._look_ahead()
 

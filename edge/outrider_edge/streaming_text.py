@@ -142,3 +142,28 @@ class StopMatcher:
             if any(stop.startswith(text[-length:]) for stop in self._stop_strings):
                 return length
         return 0
+
+
+class TextSoFar:
+    """The text of an answer, token by token: decoded, and cut at the first stop string.
+
+    Args:
+        detokenizer: a fresh one.
+        stop_matcher: a fresh one.
+    """
+
+    def __init__(self, detokenizer: IncrementalDetokenizer, stop_matcher: StopMatcher) -> None:
+        self._detokenizer = detokenizer
+        self._stop_matcher = stop_matcher
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string has ended it."""
+        return self._stop_matcher.stop is not None
+
+    def push(self, token: int, *, is_last: bool = False) -> str:
+        """The text that may be shown after one more token; after the last one, all of it."""
+        text = self._stop_matcher.push(self._detokenizer.push(token))
+        if is_last and not self.is_stopped:
+            text += self._stop_matcher.push(self._detokenizer.flush()) + self._stop_matcher.flush()
+        return text

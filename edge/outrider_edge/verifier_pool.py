@@ -122,6 +122,12 @@ class VerifierPool:
             + " ".join(str(error) for error in errors)
         )
 
+    def presume(self, info: ModelInfo) -> None:
+        """Take verifiers that have not answered yet for such as were there before."""
+        for member in self.members:
+            if member.info is None:
+                member.info = info
+
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Know how they are, as long as this lasts; where there is only one, its sessions tell."""

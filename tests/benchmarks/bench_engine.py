@@ -30,7 +30,8 @@ from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.compiled_linear import CompiledLinear
 from outrider_cloud.loading import load_causal_lm
 from outrider_cloud.scheduler import Scheduler, TurnScheduler
-from outrider_cloud.server import engine_around, load_target, packing_scheduler
+from outrider_cloud.server import engine_around, packing_scheduler
+from outrider_cloud.target_loading import load_target
 from outrider_cloud.torch_target import TorchTarget
 from outrider_common.config import VerifierSettings
 from outrider_common.errors import InvalidInputError, OutriderError

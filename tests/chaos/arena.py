@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from fake_runtime import a_tokenizer
 from fake_target import VOCAB_SIZE, FakeTarget, LatePass, logits_after
+from link_strikes import strike_link
 from strikes import Strike, StrikeKind
 
-from outrider_bench.faults import Fault, FaultKind
 from outrider_bench.link import LinkEmulator
-from outrider_bench.profile import Direction, LinkProfile
+from outrider_bench.profile import LinkProfile
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.drain import Drain
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler
@@ -153,18 +153,11 @@ class Arena:
 
     async def strike(self, strike: Strike) -> None:
         """Do it, and undo it where it passes."""
+        assert strike.verifier is not None
         replica, link = self._replicas[strike.verifier], self._links[strike.verifier]
+        if strike_link(link, strike):
+            return
         match strike.kind:
-            case StrikeKind.RESET:
-                link.reset_all()
-            case StrikeKind.FREEZE:
-                link.freeze(strike.for_s)
-            case StrikeKind.HALF_OPEN:
-                _injure(link, Fault(FaultKind.HALF_OPEN, at_s=0.0))
-            case StrikeKind.CUT_DOWN:
-                _injure(link, _cut(Direction.DOWN, strike))
-            case StrikeKind.CUT_UP:
-                _injure(link, _cut(Direction.UP, strike))
             case StrikeKind.STOP:
                 with replica.stopped():
                     await asyncio.sleep(strike.for_s)
@@ -182,16 +175,6 @@ class Arena:
         """What verifiers have not given back."""
         left = [await replica.leftovers() for replica in self._replicas]
         return [f"verifier {i}: {what}" for i, what in enumerate(left) if what]
-
-
-def _cut(way: Direction, strike: Strike) -> Fault:
-    return Fault(FaultKind.CUT, after_bytes=strike.num_bytes, way=way)
-
-
-def _injure(link: LinkEmulator, fault: Fault) -> None:
-    """The connections that there are, and none that come."""
-    for connection in list(link.connections.values()):
-        connection.inject(fault)
 
 
 @contextlib.asynccontextmanager

@@ -7,36 +7,18 @@ import random
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from arena import Arena, an_arena, reference
-from histories import Operation, violations
+from histories import Operation, Outcome, violations
+from process_histories import play_with_processes
 from strikes import Strike, some_strikes
 
 from outrider_common.sampling import SamplingParams
 from outrider_edge.generation import GenerationRequest
 
 STRIKES_WITHIN_S = 0.6
-
-
-@dataclass(slots=True)
-class Outcome:
-    """One history.
-
-    Attributes:
-        seed: from which all of it follows, but for the machine's own timing.
-        strikes: what went wrong.
-        operations: what clients saw.
-        complaints: the promises that were broken.
-        num_resumes: how often answers went on in another session.
-    """
-
-    seed: int
-    strikes: list[Strike]
-    operations: list[Operation] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-    num_resumes: int = 0
 
 
 async def play(seed: int) -> Outcome:
@@ -86,6 +68,7 @@ async def _ask(arena: Arena, outcome: Outcome, seed: int) -> None:
     max_tokens = coins.choice((1, 20, 80, 150))
     operation = Operation(prompt, reference(prompt, max_tokens, sampling))
     outcome.operations.append(operation)
+    outcome.num_answers += 1
     request = GenerationRequest(prompt, max_tokens, sampling, ignore_eos=True)
     try:
         result = await arena.edge.generate(
@@ -98,31 +81,47 @@ async def _ask(arena: Arena, outcome: Outcome, seed: int) -> None:
         outcome.num_resumes += result.stats.num_resumes
 
 
+async def play_each(seeds: Iterable[int]) -> AsyncIterator[Outcome]:
+    """One history after the other."""
+    for seed in seeds:
+        yield await play(seed)
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--histories", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first")
+    parser.add_argument("--histories", type=int, default=1000, help="in this process")
+    parser.add_argument("--processes", type=int, default=100, help="histories of real processes")
+    parser.add_argument("--seed", type=int, default=0, help="of the first of either kind")
     chosen = parser.parse_args()
     logging.disable()
-    sys.exit(asyncio.run(_play_all(range(chosen.seed, chosen.seed + chosen.histories))))
+    here = range(chosen.seed, chosen.seed + chosen.histories)
+    beside = range(chosen.seed, chosen.seed + chosen.processes)
+    sys.exit(asyncio.run(_play_all(play_each(here), play_with_processes(beside))))
 
 
-async def _play_all(seeds: range) -> int:
+async def _play_all(*kinds: AsyncIterator[Outcome]) -> int:
+    return sum([await _tally(outcomes) for outcomes in kinds]) and 1
+
+
+async def _tally(outcomes: AsyncIterator[Outcome]) -> int:
+    """Print what is found; how many histories broke a promise."""
     counts: Counter[str] = Counter()
-    for seed in seeds:
-        outcome = await play(seed)
+    async for outcome in outcomes:
         counts["histories"] += 1
         counts["broken promises"] += bool(outcome.complaints)
-        counts["answers"] += len(outcome.operations)
+        counts["answers"] += outcome.num_answers
         counts["tokens"] += sum(len(one.delivered) for one in outcome.operations)
         counts["strikes"] += len(outcome.strikes)
         counts["resumed sessions"] += outcome.num_resumes
+        counts["times asked"] += len(outcome.operations)
         for complaint in outcome.complaints:
-            print(f"\rseed {seed}: {complaint}\n  {[s.kind.value for s in outcome.strikes]}")
+            print(
+                f"\rseed {outcome.seed}: {complaint}\n  {[s.kind.value for s in outcome.strikes]}"
+            )
         print(f"\r{counts['histories']} histories ...", end="", file=sys.stderr, flush=True)
     print("\r" + ", ".join(f"{count} {name}" for name, count in counts.items()))
-    return 1 if counts["broken promises"] else 0
+    return counts["broken promises"]
 
 
 if __name__ == "__main__":

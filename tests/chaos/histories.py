@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from strikes import Strike
+
 from outrider_common.errors import BrokenOffError, CapacityError, OutriderError, UnavailableError
 
 MAY_FAIL_WITH = (UnavailableError, CapacityError)
@@ -28,6 +30,27 @@ class Operation:
     error: BaseException | None = None
 
 
+@dataclass(slots=True)
+class Outcome:
+    """One history.
+
+    Attributes:
+        seed: from which all of it follows, but for the machine's own timing.
+        strikes: what went wrong.
+        operations: what clients saw, each time they asked.
+        num_answers: how many answers they wanted.
+        complaints: the promises that were broken.
+        num_resumes: how often answers went on in another session, where that is known.
+    """
+
+    seed: int
+    strikes: list[Strike]
+    operations: list[Operation] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    num_answers: int = 0
+    num_resumes: int = 0
+
+
 def violations(operation: Operation, *, may_fail: bool) -> list[str]:
     """Every broken promise.
 
@@ -35,7 +58,7 @@ def violations(operation: Operation, *, may_fail: bool) -> list[str]:
         operation: what a client saw.
         may_fail: verifiers may have been away for longer than is waited for.
     """
-    found = [*_of_delivery(operation)]
+    found = [*of_delivery(operation)]
     match operation.result, operation.error:
         case None, None:
             found.append("it neither ended nor failed")
@@ -46,7 +69,8 @@ def violations(operation: Operation, *, may_fail: bool) -> list[str]:
     return found
 
 
-def _of_delivery(operation: Operation) -> Sequence[str]:
+def of_delivery(operation: Operation) -> Sequence[str]:
+    """Broken promises about what was delivered, whether or not it is the whole answer."""
     start = len(operation.prompt)
     positions = [position for position, _ in operation.delivered]
     if positions != list(range(start, start + len(positions))):

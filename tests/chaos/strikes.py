@@ -2,6 +2,7 @@
 
 import enum
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -33,28 +34,52 @@ class Strike:
     Attributes:
         at_s: since the requests began.
         kind: what happens.
-        verifier: to which one, from 0.
+        verifier: to which one, from 0; None: to the daemon.
         for_s: how long it lasts, if it does.
         num_bytes: that still get through, where something is cut.
     """
 
     at_s: float
     kind: StrikeKind
-    verifier: int
+    verifier: int | None
     for_s: float
     num_bytes: int
+
+
+OF_DAEMONS = (StrikeKind.KILL, StrikeKind.STOP, StrikeKind.DRAIN)
+"""What happens to a process, whatever it is."""
 
 
 def some_strikes(coins: random.Random, num_verifiers: int, within_s: float) -> list[Strike]:
     """A few, by time."""
     strikes = [
-        Strike(
-            at_s=coins.uniform(0, within_s),
-            kind=coins.choice(list(StrikeKind)),
-            verifier=coins.randrange(num_verifiers),
-            for_s=coins.choice((0.02, 0.1, 0.5, 1.0)),
-            num_bytes=coins.choice((0, 1, 3, 17, 200)),
-        )
+        _a_strike(coins, within_s, list(StrikeKind), lambda: coins.randrange(num_verifiers))
         for _ in range(coins.choice((1, 1, 2, 3, 5)))
     ]
     return sorted(strikes, key=lambda strike: strike.at_s)
+
+
+def some_strikes_with_a_daemon(
+    coins: random.Random, num_verifiers: int, within_s: float
+) -> list[Strike]:
+    """A few at verifiers, and perhaps some at the daemon, by time."""
+    at_daemon = [
+        _a_strike(coins, within_s, OF_DAEMONS, lambda: None) for _ in range(coins.choice((0, 1, 2)))
+    ]
+    strikes = some_strikes(coins, num_verifiers, within_s) + at_daemon
+    return sorted(strikes, key=lambda strike: strike.at_s)
+
+
+def _a_strike(
+    coins: random.Random,
+    within_s: float,
+    kinds: Sequence[StrikeKind],
+    victim: Callable[[], int | None],
+) -> Strike:
+    return Strike(
+        at_s=coins.uniform(0, within_s),
+        kind=coins.choice(kinds),
+        verifier=victim(),
+        for_s=coins.choice((0.02, 0.1, 0.5, 1.0)),
+        num_bytes=coins.choice((0, 1, 3, 17, 200)),
+    )

@@ -39,7 +39,7 @@ from outrider_common.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
+from outrider_common.messages import Commit, FinishReason, Limits, Occupancy, OpenSession
 from outrider_common.sampling import SamplingParams
 from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree
 
@@ -392,19 +392,54 @@ def test_the_engines_thread_serves_sessions_and_stops() -> None:
     engine.stop()
 
 
+class TimedTarget(FakeTarget):
+    """Its passes take a second, and another for each row, by its own clock."""
+
+    now_s = 0.0
+
+    def forward(self, segments: Sequence[Segment]) -> ArrayLogits:
+        logits = super().forward(segments)
+        self.now_s += 1 + self.num_rows[-1]
+        return logits
+
+
 def test_warming_up_teaches_the_scheduler_what_passes_cost_and_leaves_no_trace() -> None:
-    target = FakeTarget()
+    target = TimedTarget()
     scheduler = PackingScheduler(PackingLimits(17, 6, 3, 12, 0.0))
     engine = BatchingEngine(
-        target, scheduler, model="fake", tokenizer_fingerprint="v1:fake", limits=LIMITS
+        target,
+        scheduler,
+        model="fake",
+        tokenizer_fingerprint="v1:fake",
+        limits=LIMITS,
+        clock=lambda: target.now_s,
     )
     engine.warm_up(17)
     assert sorted(set(target.num_rows)) == [1, 2, 3, 4, 6, 8, 12, 16, 17]
-    assert scheduler.offer.price > 0  # it knows what a row costs
+    assert scheduler.offer.price == 0.5  # a row takes half as long as a pass of one
+    assert engine.occupancy == Occupancy(pass_us=2_000_000)
     assert engine.stats.pages.num_free == engine.stats.pages.num_pages
     client = Client(engine, an_open([1, 2, 3]))
     run_to_the_end(engine)
     assert client.answer == greedy_text([1, 2, 3], 20)
+
+
+def test_a_verifier_says_how_long_its_passes_take_while_somebody_waits_for_them() -> None:
+    target = TimedTarget()
+    engine = BatchingEngine(
+        target,
+        SCHEDULERS["turn"](),
+        model="fake",
+        tokenizer_fingerprint="v1:fake",
+        limits=LIMITS,
+        clock=lambda: target.now_s,
+    )
+    engine.warm_up(17)
+    Client(engine, an_open([1, 2, 3]))
+    engine.step()  # two rows of prefill
+    assert engine.occupancy == Occupancy(num_running=1, pass_us=3_000_000)
+    run_to_the_end(engine)
+    assert engine.occupancy == Occupancy(pass_us=2_000_000)
 
 
 # --- memory -----------------------------------------------------------------------------------

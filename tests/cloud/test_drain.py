@@ -7,18 +7,17 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_target import FakeTarget, greedy_text
+from fake_engine import an_engine, an_open
+from fake_target import greedy_text
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from test_service import HOST, a_scheduler, an_open, answer, opened, refusal, write_on_and_on
+from test_service import HOST, answer, opened, refusal, write_on_and_on
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
-from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.drain import Drain
 from outrider_cloud.handlers import SERVICE_NAME
 from outrider_cloud.server import running_server
 from outrider_common.errors import RETRY_METADATA_KEY
-from outrider_common.messages import Limits
 
 FOR_EVER_S = 3600.0
 
@@ -37,13 +36,7 @@ class Verifier:
 
     def __init__(self, gate: threading.Event, grace_s: float) -> None:
         self.drain = Drain(grace_s)
-        self.engine = BatchingEngine(
-            FakeTarget(gate=gate),
-            a_scheduler(),
-            model="fake",
-            tokenizer_fingerprint="v1:fake",
-            limits=Limits(2048, 8, 64, 3),
-        )
+        self.engine = an_engine(gate)
         self.ending = asyncio.Event()
         self.port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(self.serve())

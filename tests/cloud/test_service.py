@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_target import VOCAB_SIZE, FakeTarget, greedy_text
+from fake_engine import an_engine, an_open
+from fake_target import VOCAB_SIZE, greedy_text
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from outrider.v1 import verifier_pb2 as pb
@@ -20,7 +21,6 @@ from outrider_cloud import server, service
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.drain import Drain
 from outrider_cloud.handlers import SERVICE_NAME
-from outrider_cloud.scheduler import PackingLimits, PackingScheduler
 from outrider_cloud.server import leave_to_stay, running_server
 from outrider_cloud.session_mail import SessionMail
 from outrider_common.acceptance import AcceptanceMode
@@ -30,22 +30,10 @@ from outrider_common.errors import (
     PortInUseError,
     UnavailableError,
 )
-from outrider_common.messages import PROTOCOL_VERSION, Failure, Limits, Pong
+from outrider_common.messages import PROTOCOL_VERSION, Failure, Pong
 
 HOST = "127.0.0.1"
 NAN = float("nan")
-
-
-def a_scheduler() -> PackingScheduler:
-    return PackingScheduler(
-        PackingLimits(
-            rows_per_pass=32,
-            max_nodes_per_session=4,
-            prefill_chunk_tokens=16,
-            max_credit=8,
-            max_draft_wait_s=0.0,
-        )
-    )
 
 
 @pytest.fixture
@@ -59,19 +47,7 @@ def gate() -> Iterator[threading.Event]:
 
 @pytest.fixture
 async def engine(gate: threading.Event) -> AsyncIterator[BatchingEngine]:
-    engine = BatchingEngine(
-        FakeTarget(gate=gate),
-        a_scheduler(),
-        model="fake",
-        tokenizer_fingerprint="v1:fake",
-        limits=Limits(
-            max_message_bytes=2048,
-            max_outstanding_nodes=8,
-            committed_id_window=64,
-            max_sessions=3,
-        ),
-        acceptance_modes=(AcceptanceMode.EXACT, AcceptanceMode.REJECTION),
-    )
+    engine = an_engine(gate, acceptance_modes=(AcceptanceMode.EXACT, AcceptanceMode.REJECTION))
     engine.start()
     yield engine
     engine.stop()
@@ -92,23 +68,6 @@ async def channel(port: int) -> AsyncIterator[grpc.aio.Channel]:
 @pytest.fixture
 def stub(channel: grpc.aio.Channel) -> Any:
     return VerifierServiceStub(channel)
-
-
-def an_open(prefix: list[int] | None = None, **changes: Any) -> pb.SessionRequest:
-    prefix = [1, 2, 3] if prefix is None else prefix
-    sampling = pb.SamplingParams(top_p=1, repetition_penalty=1)
-    fields = {
-        "protocol_version": PROTOCOL_VERSION,
-        "tokenizer_fingerprint": "v1:fake",
-        "acceptance_mode": pb.ACCEPTANCE_MODE_EXACT,
-        "sampling": sampling,
-        "num_prompt_tokens": len(prefix),
-        "max_tokens": 12,
-        "prefix_length": len(prefix),
-        "prefix": prefix,
-        "ignore_eos": True,
-    }
-    return pb.SessionRequest(open=pb.Open(**(fields | changes)))
 
 
 def sampling(**changes: Any) -> pb.SamplingParams:
@@ -492,15 +451,8 @@ async def write_on_and_on(call: Any) -> None:
 
 
 async def test_a_port_in_use_is_one_clear_sentence(port: int) -> None:
-    engine = BatchingEngine(
-        FakeTarget(),
-        a_scheduler(),
-        model="fake",
-        tokenizer_fingerprint="v1:fake",
-        limits=Limits(2048, 8, 64, 3),
-    )
     with pytest.raises(PortInUseError, match=f"127.0.0.1:{port}"):
-        async with running_server(engine, HOST, port):
+        async with running_server(an_engine(), HOST, port):
             pass
 
 

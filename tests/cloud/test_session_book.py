@@ -6,18 +6,21 @@ from collections import Counter
 from typing import Any, Final
 
 import grpc
-from fake_target import FakeTarget, greedy_text
+import pytest
+from fake_engine import an_engine, an_open
+from fake_target import greedy_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_service import HOST, a_scheduler, an_open, answer
+from test_service import HOST, answer
 
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.engine import EngineEvent
 from outrider_cloud.server import running_server
 from outrider_cloud.session import VerifierSession
+from outrider_cloud.session_book import SessionBook
 from outrider_common.errors import RETRY_METADATA_KEY, CapacityError
-from outrider_common.messages import Commit, Limits, OpenSession
+from outrider_common.messages import Commit, OpenSession
 from outrider_common.sampling import SamplingParams
 
 NUM_RUNNING: Final = 16
@@ -28,19 +31,13 @@ NUM_TOKENS: Final = 3
 MESSAGE: Final = OpenSession((1, 2, 3), 3, NUM_TOKENS, SamplingParams(), "v1:fake", ignore_eos=True)
 
 
-def an_engine(
+def an_engine_of(
     num_running: int = NUM_RUNNING,
     num_waiting: int = NUM_WAITING,
     gate: threading.Event | None = None,
 ) -> BatchingEngine:
-    return BatchingEngine(
-        FakeTarget(gate=gate),
-        a_scheduler(),
-        model="fake",
-        tokenizer_fingerprint="v1:fake",
-        limits=Limits(2048, 8, 64, num_running),
-        max_waiting_sessions=num_waiting,
-    )
+    """An engine with so many."""
+    return an_engine(gate, num_running=num_running, max_waiting_sessions=num_waiting)
 
 
 class Crowd:
@@ -65,7 +62,7 @@ class Crowd:
                 self.sessions.append(session)
         return num_refused
 
-    def places(self) -> Counter[str]:
+    def an_engine_of(self) -> Counter[str]:
         """Those that have a place, by tenant, as long as none has ended."""
         return Counter(one.tenant for one in self.sessions if one.turned_away is None)
 
@@ -88,7 +85,7 @@ class Crowd:
 
 async def test_of_a_burst_as_many_as_there_are_places_get_one_and_all_others_hear_at_once() -> None:
     gate = threading.Event()
-    engine = an_engine(gate=gate)
+    engine = an_engine_of(gate=gate)
     engine.start()
     try:
         async with (
@@ -127,7 +124,7 @@ async def burst(stub: Any, engine: BatchingEngine, gate: threading.Event) -> Non
 
 
 def test_a_tenant_that_comes_late_gets_places_from_one_that_has_taken_all() -> None:
-    engine = an_engine()
+    engine = an_engine_of()
     crowd = Crowd(engine)
     assert crowd.open("greedy", NUM_OPENS) == NUM_OPENS - NUM_PLACES
     engine.step()
@@ -141,7 +138,7 @@ def test_a_tenant_that_comes_late_gets_places_from_one_that_has_taken_all() -> N
 
 
 def test_nobody_who_has_begun_to_run_loses_the_place() -> None:
-    engine = an_engine(num_running=4, num_waiting=0)
+    engine = an_engine_of(num_running=4, num_waiting=0)
     crowd = Crowd(engine)
     crowd.open("greedy", 4)
     engine.step()
@@ -152,7 +149,7 @@ def test_nobody_who_has_begun_to_run_loses_the_place() -> None:
 
 
 def test_a_short_queue_does_not_wait_for_a_long_one_that_was_there_before() -> None:
-    engine = an_engine(num_running=2)
+    engine = an_engine_of(num_running=2)
     crowd = Crowd(engine)
     crowd.open("long", 30)
     crowd.open("short", 4)
@@ -166,7 +163,7 @@ def test_a_short_queue_does_not_wait_for_a_long_one_that_was_there_before() -> N
 def test_for_any_order_whoever_is_refused_has_no_less_than_others_that_wait(
     tenants: list[str], num_running: int, num_waiting: int
 ) -> None:
-    engine = an_engine(num_running, num_waiting)
+    engine = an_engine_of(num_running, num_waiting)
     crowd = Crowd(engine)
     for tenant in tenants:
         places = crowd.places()
@@ -180,3 +177,29 @@ def test_for_any_order_whoever_is_refused_has_no_less_than_others_that_wait(
     assert {name: crowd.num_finished(name) for name in "abc"} == {
         name: places[name] for name in "abc"
     }
+
+
+def test_no_pass_looks_at_the_sessions_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be thousands; what a pass costs should not depend on them."""
+    engine = an_engine_of(num_running=2)
+    crowd = Crowd(engine)
+    crowd.open("a", 20)
+    monkeypatch.setattr(SessionBook, "waiting", property(lambda _book: pytest.fail("looked")))
+    engine.step()
+    crowd.sessions[10].cancel()
+    engine.step()
+    assert engine.holdings.num_waiting == 17
+
+
+def test_a_session_that_is_cancelled_often_ends_once() -> None:
+    engine = an_engine_of(num_running=1)
+    crowd = Crowd(engine)
+    crowd.open("a", 3)
+    for session in crowd.sessions[1:]:
+        session.cancel()
+        session.cancel()
+    engine.step()
+    crowd.sessions[1].cancel()
+    engine.step()
+    assert [len(events) for _, events in crowd.events[1:]] == [1, 1]
+    assert engine.num_sessions == 1

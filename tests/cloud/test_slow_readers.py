@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import grpc
 import pytest
-from fake_target import FakeTarget, greedy_text
-from test_service import HOST, a_scheduler, answer, opened
+from fake_engine import an_engine
+from fake_target import greedy_text
+from test_service import HOST, answer, opened
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider.v1.verifier_pb2_grpc import VerifierServiceStub
@@ -17,7 +18,6 @@ from outrider_cloud.connection_limits import ConnectionLimits
 from outrider_cloud.server import running_server
 from outrider_cloud.service import MAX_UNREAD_COMMITS
 from outrider_common.errors import REASON_METADATA_KEY
-from outrider_common.messages import Limits
 
 NUM_TOKENS: Final = 150
 WINDOW: Final = 1024
@@ -32,13 +32,7 @@ NARROW: Final = (("grpc.http2.lookahead_bytes", WINDOW), ("grpc.http2.bdp_probe"
 @asynccontextmanager
 async def verifier(slow_reader_s: float) -> AsyncIterator[tuple[BatchingEngine, Any]]:
     """One, and a stub over a connection with small windows."""
-    engine = BatchingEngine(
-        FakeTarget(),
-        a_scheduler(),
-        model="fake",
-        tokenizer_fingerprint="v1:fake",
-        limits=Limits(2048, 8, 64, 3),
-    )
+    engine = an_engine()
     engine.start()
     limits = ConnectionLimits(slow_reader_s=slow_reader_s)
     try:

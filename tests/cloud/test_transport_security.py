@@ -144,6 +144,17 @@ async def test_an_edge_with_a_certificate_is_known_by_its_name(
                 await answer(link)
 
 
+async def test_an_edge_may_have_its_certificate_from_an_authority_below_the_known_one(
+    authority: Authority, server: Pair, tmp_path: Path
+) -> None:
+    below = Authority(tmp_path, "below", above=authority).issue("edge-of-below", uris=[URI])
+    async with (
+        secured_verifier(**of(server), tls_client_ca=authority.ca) as address,
+        link_to(address, edge(tls_ca=authority.ca, **of(below))) as link,
+    ):
+        assert await answer(link) == ANSWER
+
+
 async def test_an_edge_without_a_certificate_of_the_authority_is_hung_up_on(
     authority: Authority, server: Pair, client: Pair, tmp_path: Path
 ) -> None:

@@ -60,6 +60,16 @@ def test_keys_may_come_in_any_order_and_times_in_three_units() -> None:
     assert SyntheticSpec.parse("synthetic:c0=0ms").c0_s == 0
 
 
+def test_a_spec_may_name_the_tokenizer_of_its_edges() -> None:
+    fingerprint = "v1:" + "0a" * 32
+    spec = SyntheticSpec.parse(f"synthetic:tokenizer={fingerprint}")
+    assert spec.tokenizer_fingerprint == fingerprint
+    assert SyntheticSpec.parse(str(spec)) == spec
+    assert SyntheticSpec().tokenizer_fingerprint == str(SyntheticSpec())
+    with pytest.raises(ConfigError, match="tokenizer of the synthetic target is 'v2:x'"):
+        SyntheticSpec.parse("synthetic:tokenizer=v2:x")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -407,7 +407,7 @@ def test_an_edge_that_wants_no_runner_ups_and_no_guesses_sends_and_gets_not_a_by
         acceptance_modes=st.lists(st.sampled_from(AcceptanceMode), unique=True).map(tuple),
         limits=limits,
         software_version=st.text(max_size=20),
-        occupancy=st.builds(Occupancy, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
+        occupancy=st.builds(Occupancy, *[st.integers(0, 2**32 - 1)] * 3),
     )
 )
 def test_a_model_info_survives_the_wire(info: ModelInfo) -> None:

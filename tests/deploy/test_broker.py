@@ -1,8 +1,6 @@
-"""The broker of the k3s overlay: a real Mosquitto takes its files, and keeps devices apart."""
+"""The broker of the k3s overlays: a real Mosquitto takes its files, and keeps devices apart."""
 
 import asyncio
-import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,56 +8,29 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
-from deploy_objects import KUBERNETES
-
-OVERLAY = KUBERNETES / "overlays" / "edge-k3s"
-MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+from deploy_objects import ROOT
+from k3s_broker import FLEET, running_broker
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[int]:
-    """A broker with the shipped files in other places; yields its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    text = (OVERLAY / "mosquitto.conf").read_text()
-    for old, new in {
-        "listener 1883": f"listener {port} 127.0.0.1\nuser root",
-        "/mosquitto/config/acl": str(OVERLAY / "acl"),
-        "/mosquitto/secrets/passwords": str(tmp_path / "passwords"),
-        "/mosquitto/data/": f"{tmp_path}/",
-    }.items():
-        assert old in text
-        text = text.replace(old, new)
-    (tmp_path / "mosquitto.conf").write_text(text)
-    (tmp_path / "passwords").touch()
+    """A broker that knows three users; yields its port."""
+    passwords = tmp_path / "passwords"
+    passwords.touch()
     for user in ("one", "two", "operator"):
-        command = ["mosquitto_passwd", "-b", str(tmp_path / "passwords"), user, f"of-{user}"]
+        command = ["mosquitto_passwd", "-b", str(passwords), user, f"of-{user}"]
         subprocess.run(command, check=True, capture_output=True)
-    process = subprocess.Popen([MOSQUITTO, "-c", tmp_path / "mosquitto.conf"])
-    try:
+    with running_broker(tmp_path, passwords) as port:
         yield port
-    finally:
-        process.terminate()
-        assert process.wait(timeout=30) == 0
 
 
-@asynccontextmanager
-async def connected(port: int, user: str, password: str) -> AsyncIterator[aiomqtt.Client]:
-    """A client, once the broker listens."""
-    client = aiomqtt.Client("127.0.0.1", port, username=user, password=password)
-    for _ in range(100):
-        try:
-            await client.__aenter__()
-            break
-        except aiomqtt.MqttCodeError:
-            raise
-        except aiomqtt.MqttError:
-            await asyncio.sleep(0.05)
-    try:
-        yield client
-    finally:
-        await client.__aexit__(None, None, None)
+def connected(port: int, user: str, password: str) -> aiomqtt.Client:
+    return aiomqtt.Client("127.0.0.1", port, username=user, password=password)
+
+
+def test_the_access_list_is_the_one_that_is_delivered_without_kubernetes() -> None:
+    delivered = ROOT / "deploy" / "mosquitto" / "outrider.acl"
+    assert (FLEET / "acl").read_text() == delivered.read_text()
 
 
 @asynccontextmanager

@@ -54,6 +54,25 @@ def container(objects: list[Object], kind: str = "Deployment") -> Object:
     return found
 
 
+def volume(objects: list[Object], name: str, kind: str = "DaemonSet") -> Object:
+    found: Object
+    (found,) = (one for one in pod(objects, kind)["volumes"] if one["name"] == name)
+    return found
+
+
+def mount(objects: list[Object], name: str) -> Object:
+    found: Object
+    mounts = container(objects, "DaemonSet")["volumeMounts"]
+    (found,) = (one for one in mounts if one["name"] == name)
+    return found
+
+
+def variable(objects: list[Object], name: str) -> Object:
+    found: Object
+    (found,) = (one for one in container(objects, "DaemonSet")["env"] if one["name"] == name)
+    return found
+
+
 def settings_file(objects: list[Object]) -> dict[str, str]:
     found: dict[str, str]
     (found,) = (one["data"] for one in of_kind(objects, "ConfigMap") if FILE in one["data"])
@@ -160,6 +179,21 @@ MISTAKES: dict[str, tuple[str, Mutation, str]] = {
         lambda o: pod(o)["volumes"][0]["secret"].update(secretName="tls"),
         "which is not there",
     ),
+    "a secret of an edge that nobody makes": (
+        "edge-k3s",
+        lambda o: volume(o, "token")["secret"].update(secretName="token"),
+        "which is not there",
+    ),
+    "an authority from a secret that nobody makes": (
+        "edge-k3s-mtls",
+        lambda o: the(o, "Issuer")["spec"]["ca"].update(secretName="ca"),
+        "Issuer outrider-edge uses the secret ca",
+    ),
+    "a certificate from an issuer that is not there": (
+        "edge-k3s-mtls",
+        lambda o: the(o, "Certificate")["spec"]["issuerRef"].update(name="outrider"),
+        "issuer outrider, which is not there",
+    ),
     "a mount without its volume": (
         "gpu",
         lambda o: container(o)["volumeMounts"].append({"name": "cache", "mountPath": "/c"}),
@@ -188,8 +222,13 @@ MISTAKES: dict[str, tuple[str, Mutation, str]] = {
     ),
     "an image volume by its tag": (
         "edge-k3s",
-        lambda o: pod(o, "DaemonSet")["volumes"][1]["image"].update(reference="bundle:1"),
+        lambda o: volume(o, "bundles")["image"].update(reference="bundle:1"),
         "digest",
+    ),
+    "an image of others with a digest that nobody has": (
+        "edge-k3s",
+        lambda o: container(o, "StatefulSet").update(image=f"docker.io/a/b@sha256:{'0' * 64}"),
+        "no published image has",
     ),
     "a pod that runs as root": (
         "gpu",
@@ -339,6 +378,26 @@ MISTAKES: dict[str, tuple[str, Mutation, str]] = {
         lambda o: container(o)["startupProbe"].update(failureThreshold=3),
         "time to load",
     ),
+    "a certificate of an edge that is looked for elsewhere": (
+        "edge-k3s-mtls",
+        lambda o: mount(o, "tls").update(mountPath="/etc/tls"),
+        "where no volume is mounted",
+    ),
+    "a password for the fleet that is mounted elsewhere": (
+        "edge-k3s",
+        lambda o: mount(o, "fleet-passwords").update(mountPath="/etc/outrider-fleet/secret"),
+        "is to read /etc/outrider-fleet/password",
+    ),
+    "a fleet without its broker": (
+        "edge-k3s",
+        lambda o: replace_setting(o, "mqtt://mosquitto:1883", "mqtt://mosquito:1883"),
+        "reports to mqtt://mosquito:1883",
+    ),
+    "devices that all have one name": (
+        "edge-k3s",
+        lambda o: variable(o, "OUTRIDER_FLEET_DEVICE_ID").update(value="edge"),
+        "not edge and node-1",
+    ),
     "scaling when passes are full already": (
         "gpu",
         lambda o: trigger(o, 1)["metadata"].update(threshold="512"),
@@ -362,6 +421,7 @@ def test_each_overlay_runs_what_it_is_for() -> None:
     assert workloads == {
         "cpu-demo": ["Deployment verifier"],
         "edge-k3s": ["DaemonSet edge", "StatefulSet mosquitto"],
+        "edge-k3s-mtls": ["DaemonSet edge", "StatefulSet mosquitto"],
         "gpu": ["Deployment verifier"],
         "multi-gpu": ["Deployment verifier"],
     }

@@ -47,7 +47,8 @@ def text_of(events: list[Any], index: int = 0) -> str:
 def trace_of(events: list[Any], index: int = 0) -> list[Any]:
     """What a stream told of one choice beside its text."""
     parts = [event["outrider"] for event in events[:-1] if "outrider" in event]
-    return [event for part in parts if part.get("index") == index for event in part["events"]]
+    own = (part.get("events", []) for part in parts if part.get("index") == index)
+    return [event for said in own for event in said]
 
 
 def error_of(response: httpx2.Response) -> dict[str, Any]:

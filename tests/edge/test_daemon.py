@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from api_client import CHAT, HI, a_serving, events_of, text_of
 from fake_runtime import ANSWER, FakeRuntime, a_record, a_result_stats
 from http_daemon import listening
 
+from outrider_common.config import DaemonSettings, EdgeSettings, Settings
+from outrider_common.errors import ConfigError
 from outrider_common.messages import FinishReason
 from outrider_edge.answer import OnToken
+from outrider_edge.daemon import serve
 from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.serving import Serving
 from outrider_edge.tracing import TraceRecorder
+from outrider_models.store import ModelStore
 
 STREAM = HI | {"stream": True}
 MEBIBYTE = "x" * (1 << 20)
@@ -110,3 +115,14 @@ async def test_what_is_no_http_is_refused_and_the_server_lives() -> None:
         writer.close()
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             assert (await client.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize("edge", [{"proposers": ("retrieval",)}, {"policy": "cloud"}])
+async def test_nobody_is_promised_a_drafter_that_writes_alone_where_there_is_none(
+    tmp_path: Path, edge: dict[str, Any]
+) -> None:
+    settings = Settings(
+        edge=EdgeSettings(**edge), daemon=DaemonSettings(port=0, offline="draft-only")
+    )
+    with pytest.raises(ConfigError, match="add lm to"):
+        await serve(settings, ModelStore(tmp_path))

@@ -16,6 +16,7 @@ from outrider_common.errors import (
     UnsupportedError,
 )
 from outrider_edge.backoff import Backoff
+from outrider_edge.heartbeat import SilenceError
 from outrider_edge.resuming import Patience, Progress, Resuming
 
 FRESH = Progress(0, was_opened=False)
@@ -139,3 +140,19 @@ def test_an_answer_that_is_given_up_says_what_was_written() -> None:
 )
 def test_what_is_no_break_stays_what_it_is(error: OutriderError, num_tokens: int) -> None:
     assert a_resuming().given_up(error, "", num_tokens) is error
+
+
+def test_one_that_may_be_written_alone_soon_gives_up_where_no_verifier_takes_sessions() -> None:
+    backoff = Backoff(uniform=lambda _low, high: high)
+    resuming = Resuming(Patience(alone_s=0.5), backoff)
+    assert pause_s(resuming, GONE, under_way(7), now_s=1.0) == 0.0
+    assert pause_s(resuming, GONE, under_way(7), now_s=1.1) == 0.1
+    assert pause_s(resuming, GONE, under_way(7), now_s=1.6, has_alternative=True) == 0.0
+    with pytest.raises(UnavailableError):
+        pause_s(resuming, GONE, under_way(7), now_s=1.6)
+
+
+def test_a_silence_was_pause_enough_for_one_that_may_be_written_alone() -> None:
+    with pytest.raises(SilenceError):
+        pause_s(Resuming(Patience(alone_s=0.5)), SilenceError("nothing"), under_way(7))
+    assert pause_s(a_resuming(), SilenceError("nothing"), under_way(7)) == 0.0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider_edge.verifier_choice import NEARLY, NEARLY_S, Choice, choose
+from outrider_edge.verifier_choice import NEARLY, NEARLY_S, Choice, choose, expected_times_s
 
 
 def a_choice(
@@ -53,6 +53,11 @@ def test_what_is_not_known_yet_keeps_nobody_from_being_chosen() -> None:
     assert candidates_of(a_choice(None, None)) == [0]
 
 
+def test_one_whose_passes_nobody_has_seen_is_tried_like_the_fastest() -> None:
+    known, slow = a_choice(pass_s=0.01), a_choice(pass_s=0.2)
+    assert candidates_of(known, a_choice(pass_s=None), slow) == [0, 1]
+
+
 times = st.none() | st.floats(0, 10)
 choices = st.builds(
     Choice, times, times, st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 100)
@@ -61,6 +66,6 @@ choices = st.builds(
 
 @given(st.lists(choices, min_size=1, max_size=6))
 def test_no_choice_is_much_worse_than_the_best(them: list[Choice]) -> None:
-    best_s = min(choice.expected_s for choice in them)
-    chosen_s = them[choose(them)].expected_s
+    times_s = expected_times_s(them)
+    best_s, chosen_s = min(times_s), times_s[choose(them)]
     assert chosen_s <= max(best_s * NEARLY, best_s + NEARLY_S)

@@ -120,6 +120,15 @@ async def test_sessions_of_ones_own_count_until_the_verifier_counts_them() -> No
     assert member.num_open == 0
 
 
+async def test_what_it_says_of_its_passes_is_believed_before_what_was_seen_of_them() -> None:
+    pool = await a_pool(silent=Verifier(), says=Verifier(occupancy=Occupancy(pass_us=20_000)))
+    silent, says = pool.members
+    assert silent.choice.pass_s is None
+    for member in (silent, says):
+        member.estimators.passed(0.5, 0.0, 1)
+    assert (silent.choice.pass_s, says.choice.pass_s) == (0.5, 0.02)
+
+
 def an_open() -> OpenSession:
     return OpenSession((1,), 1, 4, SamplingParams(), "v1:fake")
 
@@ -271,6 +280,28 @@ async def test_none_that_answers_is_one_sentence() -> None:
         await a_pool(gone=gone)
     with pytest.raises(UnavailableError, match=r"None of 2 verifiers answers: It is gone\."):
         await a_pool(gone=gone, too=gone)
+
+
+async def test_one_that_was_met_before_is_taken_for_the_same_until_it_answers() -> None:
+    away = Verifier()
+    away.error = UnavailableError("gone")
+    links = {"a": away}
+
+    async def resolve() -> list[str]:
+        return list(links)
+
+    pool = VerifierPool(resolve, links.__getitem__, unfit)
+    with pytest.raises(UnavailableError):
+        await pool.meet()
+    before = replace(an_info(), max_positions=7)
+    pool.presume(before)
+    link = pool.serving("fake")
+    assert pool.infos == {"fake": before}
+    assert not link.has_alternative
+    away.error = None
+    assert await link.model_info() == an_info()
+    assert pool.infos == {"fake": an_info()}
+    assert link.has_alternative
 
 
 async def test_readiness_is_that_of_any() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +14,7 @@ from browsers import WatchedPage, a_browser, a_page
 from fake_runtime import ANSWER, FakeRuntime
 from http_daemon import listening
 from playwright.async_api import Browser, Route
+from weak_edge import TEXT, Absence, WeakLink, a_weak_edge, with_errors
 
 from outrider_common.errors import UnavailableError
 from outrider_edge import generation_endpoint
@@ -78,7 +80,7 @@ async def test_origins_are_told_apart_by_their_lines_too(browser: Browser) -> No
         lines = await page.page.eval_on_selector_all(
             "#legend i", "all => all.map(one => getComputedStyle(one).borderBottomStyle)"
         )
-        assert len(lines) == len(set(lines)) == 4
+        assert len(lines) == len(set(lines)) == 5
 
 
 async def test_what_looks_like_html_is_shown_as_text(browser: Browser) -> None:
@@ -110,6 +112,45 @@ async def test_an_answer_that_waited_for_a_verifier_is_shown(
         serving.runtime = runtime
         await page.ended()
         assert await page.text() == ANSWER
+
+
+async def test_what_no_verifier_has_seen_is_shown_as_such_and_corrected_in_place(
+    browser: Browser,
+) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        link = WeakLink([Absence(0, 10**9)])
+        runtime = a_weak_edge(executor, link, with_errors([10]))
+        serving = a_serving(runtime, port=0, offline="draft-only")
+        async with opened(browser, serving) as page:
+            await page.page.fill("#max-tokens", str(len(TEXT)))
+            await page.ask("Hi")
+            last = f'.tail [data-origin="unverified"]:nth-child({len(TEXT)})'
+            await page.page.wait_for_selector(last)
+            assert await page.text() == TEXT[:10] + "#" + TEXT[11:]
+            said = await page.page.text_content('[data-count="unverified"]')
+            assert said == str(len(TEXT))
+            await page.page.hover(last)  # there is nothing to tell of it
+            link.num_refusals = 0
+            await page.ended()
+            assert await page.text() == TEXT
+            assert await page.page.query_selector_all(".tail") == []
+            assert await page.page.text_content('[data-count="unverified"]') == "0"
+            assert page.complaints == []
+
+
+async def test_an_answer_that_nobody_verified_says_so_on_the_page(browser: Browser) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        runtime = a_weak_edge(executor, WeakLink([Absence(0, 10**9)]))
+        serving = a_serving(runtime, port=0, offline="draft-only", offline_verify_s=0)
+        async with opened(browser, serving) as page:
+            await page.page.fill("#max-tokens", str(len(TEXT)))
+            await page.ask("Hi")
+            await page.ended()
+            assert await page.text() == TEXT
+            meta = await page.page.text_content(".meta")
+            assert meta is not None
+            assert f"{len(TEXT)} more tokens not verified" in meta
+            assert "no verifier was there in time" in meta
 
 
 async def test_a_second_turn_knows_the_first(browser: Browser) -> None:

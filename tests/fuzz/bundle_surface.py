@@ -9,27 +9,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
+import bundles
 from bad_data import mutated, random_bytes, random_json
+from bundles import write_bundle
 from fuzzing import Attack
 
 from outrider_common.errors import OutriderError
-from outrider_models.bundle import (
-    FORMAT_VERSION,
-    Bundle,
-    KvLayout,
-    Manifest,
-    ParityReport,
-    QuantisationRecord,
-    tokenizer_fingerprint,
-)
-from outrider_models.checksums import record_files
+from outrider_models.bundle import Bundle
 
-CONTENTS: Final = {
-    "model.onnx": b"graph",
-    "tokenizer.json": b"{}",
-    "chat_template.jinja": b"{{ messages }}",
-    "draft_vocabulary.json": b"[0, 5, 7]",
-}
+CONTENTS: Final = bundles.CONTENTS | {"draft_vocabulary.json": b"[0, 5, 7]"}
 
 
 @contextlib.asynccontextmanager
@@ -48,27 +36,7 @@ class BundleSurface:
         self._good = directory / "good"
         self._bad = directory / "bad"
         self._good.mkdir()
-        for name, contents in CONTENTS.items():
-            (self._good / name).write_bytes(contents)
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            name="tiny-int8",
-            source="tiny",
-            architecture="llama",
-            vocab_size=300,
-            max_positions=128,
-            eos_token_ids=(2, 5),
-            bos_token_id=None,
-            kv=KvLayout(num_layers=2, num_kv_heads=1, head_size=16),
-            quantisation=QuantisationRecord("int8", bits=8, head_bits=8, block_size=32),
-            tokenizer_fingerprint=tokenizer_fingerprint({"a": 0}),
-            tools={"onnx": "1.0"},
-            parity=ParityReport(100, 1e-5, 0.01, 0.98, 0.02),
-            files=record_files(self._good, CONTENTS),
-            num_draft_tokens=3,
-        )
-        self._manifest = manifest.to_json()
-        (self._good / "manifest.json").write_text(self._manifest)
+        self._manifest = write_bundle(self._good, CONTENTS, num_draft_tokens=3).to_json()
 
     async def attack(self, coins: random.Random) -> Attack:
         """One damaged bundle."""

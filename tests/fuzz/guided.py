@@ -21,8 +21,8 @@ with atheris.instrument_imports(include=["outrider_common", "outrider_edge"]):
     from outrider_edge.openai_requests import parse_chat_request, parse_completion_request
 
 from api_client import HI
+from fake_engine import an_open
 from google.protobuf.message import DecodeError
-from verifier_surface import an_open
 
 from outrider.v1 import verifier_pb2 as pb
 

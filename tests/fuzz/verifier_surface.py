@@ -9,15 +9,14 @@ from typing import Any, Final
 
 import grpc
 from bad_data import fill, mutated, random_bytes
-from fake_target import VOCAB_SIZE, FakeTarget, greedy_text
+from fake_engine import an_engine, an_open
+from fake_target import VOCAB_SIZE, greedy_text
 from fuzzing import Attack
 
 from outrider.v1 import verifier_pb2 as pb
 from outrider_cloud.batching_engine import BatchingEngine
-from outrider_cloud.scheduler import PackingLimits, PackingScheduler
 from outrider_cloud.server import running_server
 from outrider_common.errors import REASON_METADATA_KEY
-from outrider_common.messages import PROTOCOL_VERSION, Limits
 
 PROMPT: Final = [1, 2, 3]
 NUM_TOKENS: Final = 12
@@ -46,21 +45,7 @@ def as_it_is(data: bytes) -> bytes:
 @contextlib.asynccontextmanager
 async def verifier_surface() -> AsyncIterator["VerifierSurface"]:
     """A verifier with a target in memory, to be attacked."""
-    scheduler = PackingScheduler(
-        PackingLimits(
-            rows_per_pass=32,
-            max_nodes_per_session=4,
-            prefill_chunk_tokens=16,
-            max_credit=8,
-            max_draft_wait_s=0.0,
-        )
-    )
-    limits = Limits(
-        max_message_bytes=2048, max_outstanding_nodes=8, committed_id_window=64, max_sessions=3
-    )
-    engine = BatchingEngine(
-        FakeTarget(), scheduler, model="fake", tokenizer_fingerprint="v1:fake", limits=limits
-    )
+    engine = an_engine()
     engine.start()
     try:
         async with running_server(engine, "127.0.0.1", 0) as port:
@@ -143,22 +128,6 @@ def _complaint_about(error: Any) -> str | None:
     if not is_grpcs_own and REASON_METADATA_KEY not in reasons:
         return f"{error.code().name} without a reason: {error.details()}"
     return None
-
-
-def an_open(**changes: Any) -> pb.SessionRequest:
-    """A session that can be opened, but for the changes."""
-    fields: dict[str, Any] = {
-        "protocol_version": PROTOCOL_VERSION,
-        "tokenizer_fingerprint": "v1:fake",
-        "acceptance_mode": pb.ACCEPTANCE_MODE_EXACT,
-        "sampling": pb.SamplingParams(top_p=1, repetition_penalty=1),
-        "num_prompt_tokens": len(PROMPT),
-        "max_tokens": NUM_TOKENS,
-        "prefix_length": len(PROMPT),
-        "prefix": PROMPT,
-        "ignore_eos": True,
-    }
-    return pb.SessionRequest(open=pb.Open(**(fields | changes)))
 
 
 def _stream(coins: random.Random) -> list[bytes]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 
 from outrider.demo import READY
@@ -78,13 +79,6 @@ def _ready(process: "subprocess.Popen[str]", metrics_port: int) -> Replica:
     ready = READY.match(process.stdout.readline())
     assert ready is not None, "a verifier did not start"
     return Replica(process, ready.group(1), metrics_port)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

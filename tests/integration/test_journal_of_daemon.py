@@ -1,9 +1,6 @@
 """A daemon with the real model that is killed in mid-answer: who asks again gets all of it."""
 
-import signal
 import stat
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,63 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemons import LISTENING, READY
-from openai import OpenAI
+from daemons import MortalDaemon
 
 pytestmark = pytest.mark.slow
 
 NUM_TOKENS = 64
 PROMPT: Any = [{"role": "user", "content": "Write a long story about a lighthouse keeper."}]
+GOES_ON: Any = {"extra_body": {"ignore_eos": True}}  # or chance may end it before it is killed
 QUESTIONS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0},
-    "sampled": {"temperature": 1},  # no seed: the daemon's own counts
-    "two choices": {"temperature": 1, "n": 2, "stop": [" the sea"]},
+    "sampled": {"temperature": 1, **GOES_ON},  # no seed: the daemon's own counts
+    "two choices": {"temperature": 1, "n": 2, "stop": [" the sea"], **GOES_ON},
 }
-
-
-class MortalDaemon:
-    """A daemon on a port and a state directory that stay the same; it is killed and started again.
-
-    Args:
-        verifier: its address.
-        bundle: the directory of the drafter.
-        state: where it keeps what it keeps.
-    """
-
-    def __init__(self, verifier: str, bundle: Path, state: Path) -> None:
-        self.command = [sys.executable, "-m", "outrider", "edge", "serve"]
-        self.command += ["--verifier", verifier, "--bundle", str(bundle)]
-        self.command += ["--cache-dir", str(state)]
-        self.port = "0"
-        self.begin()
-
-    def begin(self) -> None:
-        """Start it, and wait until it is ready."""
-        self.process = subprocess.Popen(
-            [*self.command, "--port", self.port], stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        listening = LISTENING.match(self.process.stdout.readline())
-        ready = READY.match(self.process.stdout.readline())
-        assert listening is not None, "the daemon did not start"
-        assert ready is not None, "the daemon did not get ready"
-        self.url, self.model = listening.group(1), ready.group(1)
-        self.port = self.url.rpartition(":")[2]
-
-    def kill(self) -> None:
-        """End it without a word."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def client(self, max_retries: int = 0) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=max_retries)
 
 
 @pytest.fixture
 def daemon(verifier_address: str, int8_bundle_dir: Path, tmp_path: Path) -> Iterator[MortalDaemon]:
     running = MortalDaemon(verifier_address, int8_bundle_dir, tmp_path)
+    running.start()
     try:
         yield running
     finally:
@@ -121,7 +79,7 @@ def test_who_asks_again_after_kill_9_gets_the_whole_answer(
     (file,) = (tmp_path / "journal").glob("*.answer")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert b'"kind":"ended"' not in file.read_bytes()
-    daemon.begin()
+    daemon.start()
     whole = texts(pieces(daemon, name, question))
     seed = int(whole[-1])
     unbroken = texts(pieces(daemon, "another", question | {"seed": seed}))
@@ -136,6 +94,7 @@ def test_the_official_client_tries_again_by_itself(daemon: MortalDaemon, tmp_pat
         "messages": PROMPT,
         "max_tokens": 120,
         "temperature": 1,
+        **GOES_ON,
     }
     key = {"Idempotency-Key": "a-key"}
 
@@ -143,7 +102,7 @@ def test_the_official_client_tries_again_by_itself(daemon: MortalDaemon, tmp_pat
         while num_tokens_kept(tmp_path) < 8:
             time.sleep(0.01)
         daemon.kill()
-        daemon.begin()
+        daemon.start()
 
     restarting = threading.Thread(target=restart_in_mid_answer)
     restarting.start()

@@ -6,50 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import CONTENTS, write_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider_common.errors import ModelFileError
 from outrider_models.bundle import (
-    FORMAT_VERSION,
     Bundle,
-    KvLayout,
     Manifest,
-    ParityReport,
-    QuantisationRecord,
     tokenizer_fingerprint,
 )
 from outrider_models.checksums import record_files
 
-CONTENTS = {
-    "model.onnx": b"graph",
-    "model.onnx.data": b"weights",
-    "tokenizer.json": b"{}",
-    "chat_template.jinja": b"{{ messages }}",
-}
-
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    for name, contents in CONTENTS.items():
-        (tmp_path / name).write_bytes(contents)
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        name="tiny-int8",
-        source="tiny",
-        architecture="llama",
-        vocab_size=300,
-        max_positions=128,
-        eos_token_ids=(2, 5),
-        bos_token_id=None,
-        kv=KvLayout(num_layers=2, num_kv_heads=1, head_size=16),
-        quantisation=QuantisationRecord("int8", bits=8, head_bits=8, block_size=32),
-        tokenizer_fingerprint=tokenizer_fingerprint({"a": 0}),
-        tools={"onnx": "1.0"},
-        parity=ParityReport(100, 1e-5, 0.01, 0.98, 0.02),
-        files=record_files(tmp_path, CONTENTS),
-    )
-    (tmp_path / "manifest.json").write_text(manifest.to_json())
+    write_bundle(tmp_path)
     return tmp_path
 
 

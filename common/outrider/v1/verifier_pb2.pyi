@@ -290,9 +290,11 @@ class GoAway(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
 
 class Occupancy(_message.Message):
-    __slots__ = ("num_running", "num_waiting")
+    __slots__ = ("num_running", "num_waiting", "pass_us")
     NUM_RUNNING_FIELD_NUMBER: _ClassVar[int]
     NUM_WAITING_FIELD_NUMBER: _ClassVar[int]
+    PASS_US_FIELD_NUMBER: _ClassVar[int]
     num_running: int
     num_waiting: int
-    def __init__(self, num_running: _Optional[int] = ..., num_waiting: _Optional[int] = ...) -> None: ...
+    pass_us: int
+    def __init__(self, num_running: _Optional[int] = ..., num_waiting: _Optional[int] = ..., pass_us: _Optional[int] = ...) -> None: ...

@@ -14,6 +14,7 @@ from typing import Final
 from outrider_common.config import SamplingSettings
 from outrider_common.errors import InvalidPromptError, OutriderError
 from outrider_edge.answer_sums import AnswerSums
+from outrider_edge.chat.answer_on_screen import AnswerOnScreen
 from outrider_edge.chat.commands import (
     HELP,
     Action,
@@ -122,7 +123,7 @@ class Chat:
     async def _say(self, text: str) -> None:
         """Ask, and show the answer as it comes. Ctrl-C stops it, and what was written stays."""
         self._conversation.ask(text)
-        written: list[str] = []
+        written = AnswerOnScreen(self._screen)
         self._answering = asyncio.create_task(self._answer(written), name="answer")
         is_partial = True
         try:
@@ -131,19 +132,17 @@ class Chat:
         except asyncio.CancelledError:
             if not self._was_stopped:
                 raise
-            self._screen.note(_STOPPED if written else _WITHDRAWN)
+            self._screen.note(_STOPPED if written.text else _WITHDRAWN)
         finally:
             self._answering = None
             self._screen.end_answer()
-            self._conversation.answer("".join(written), is_partial=is_partial)
+            self._conversation.answer(written.text, is_partial=is_partial)
 
-    async def _answer(self, written: list[str]) -> None:
-        def show(text: str) -> None:
-            written.append(text)
-            self._screen.piece(text)
-
-        figures = await self._source.answer(self._conversation.messages, self._sampling, show)
-        self._sums.add(figures.stats)
+    async def _answer(self, written: AnswerOnScreen) -> None:
+        messages = self._conversation.messages
+        figures = await self._source.answer(messages, self._sampling, written.show)
+        if figures.finish_reason is not None:
+            self._sums.add(figures.stats)
         self._screen.note(figures.line(self._sampling.max_tokens))
 
     @property

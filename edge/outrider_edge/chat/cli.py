@@ -15,7 +15,7 @@ from outrider_common.config import (
     Settings,
 )
 from outrider_common.config_loading import LoadedSettings
-from outrider_common.errors import InvalidPromptError
+from outrider_common.errors import InvalidPromptError, UnavailableError
 from outrider_models.store import ModelStore, default_root
 
 
@@ -80,6 +80,7 @@ async def _chat(
 async def _answer_once(
     settings: Settings, store: ModelStore, use_daemon: bool | None, system: str | None, prompt: str
 ) -> None:
+    from outrider_edge.chat.answer_on_screen import AnswerOnScreen
     from outrider_edge.chat.connecting import answer_source
     from outrider_edge.chat.conversation import Conversation
     from outrider_edge.chat.terminal import Screen
@@ -87,8 +88,14 @@ async def _answer_once(
     conversation = Conversation(system)
     conversation.ask(prompt)
     screen = Screen(Console())
+    shown = AnswerOnScreen(screen)
     async with answer_source(settings, store, use_daemon) as source:
         try:
-            await source.answer(conversation.messages, settings.sampling, screen.piece)
+            figures = await source.answer(conversation.messages, settings.sampling, shown.show)
         finally:
             screen.end_answer()
+    if figures.finish_reason is None:
+        raise UnavailableError(
+            "The answer is the drafter's alone, at least its end: no verifier was there in time "
+            "(daemon.offline_verify_s); ask again."
+        )

@@ -18,13 +18,13 @@ class AnswerFigures:
     """What is said of a completed answer.
 
     Attributes:
-        finish_reason: why it ended.
+        finish_reason: why it ended; None: no verifier has seen its end.
         acceptance_mode: how drafts were judged.
         stats: the sums.
         estimates: the pace of link, verifier and drafter; None where it is not known.
     """
 
-    finish_reason: FinishReason
+    finish_reason: FinishReason | None
     acceptance_mode: AcceptanceMode
     stats: GenerationStats
     estimates: Estimates | None
@@ -58,6 +58,9 @@ class AnswerFigures:
 
     def _parts(self, max_tokens: int) -> Iterator[str]:
         stats = self.stats
+        if self.finish_reason is None:
+            yield f"not verified after {stats.num_tokens} tokens, as no verifier was there in time"
+            return
         yield f"{stats.num_tokens} tokens"
         yield f"{self.writing_tokens_per_s or stats.tokens_per_s:.1f} tokens/s"
         if self.speed_up is not None:

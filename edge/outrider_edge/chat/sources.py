@@ -18,12 +18,31 @@ from outrider_edge.chat.figures import AnswerFigures
 from outrider_edge.daemon_client import DaemonClient, Json
 from outrider_edge.estimators import Estimates
 from outrider_edge.generation_requests import generation_request
+from outrider_edge.openai_responses import UNVERIFIED
 from outrider_edge.runtime import EdgeRuntime
 
 CHAT_ROUTE: Final = "/v1/chat/completions"
 
 Messages = Sequence[Mapping[str, str]]
-OnText = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """More of an answer, but no verifier has seen it, and it may be corrected."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What stands after so many characters was wrong; this stands there instead."""
+
+    since: int
+    text: str
+
+
+Piece = str | Unverified | Correction
+OnText = Callable[[Piece], None]
 """Takes each piece of an answer as it comes; must return at once."""
 
 
@@ -100,6 +119,7 @@ class DaemonSource:
             "model": self.model,
             "messages": messages,
             "stream": True,
+            "outrider": {"corrections": True},
             **{name: getattr(sampling, name) for name in SETTABLE},
         }
         answer = _StreamedAnswer(on_text)
@@ -125,16 +145,19 @@ class _StreamedAnswer:
     _ours: Json = field(default_factory=dict)
 
     def take(self, chunk: Json) -> None:
-        self._ours = chunk.get("outrider", self._ours)
+        self._ours = ours = chunk.get("outrider", {})
         for choice in chunk.get("choices", ()):
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             if text := choice.get("delta", {}).get("content"):
-                self.on_text(text)
+                self.on_text(Unverified(text) if "unverified" in ours else text)
+        if said := ours.get("correction"):
+            self.on_text(Correction(int(said["from_character"]), str(said["text"])))
 
     def figures(self, estimates: Estimates | None) -> AnswerFigures:
         try:
+            is_verified = self._finish_reason != UNVERIFIED
             return AnswerFigures(
-                FinishReason(self._finish_reason),
+                FinishReason(self._finish_reason) if is_verified else None,
                 AcceptanceMode(self._ours["acceptance_mode"]),
                 _stats(self._ours["choices"][0]),
                 estimates,

@@ -114,12 +114,21 @@ class Screen:
         self._console = console
         self._is_mid_line = False
 
-    def piece(self, text: str) -> None:
-        """More of an answer."""
+    def piece(self, text: str, *, is_verified: bool = True) -> None:
+        """More of an answer; dim, while no verifier has seen it."""
         if text:
             self._is_mid_line = not text.endswith("\n")
             safe = safe_text(text, self._console.encoding)
-            self._console.out(safe, highlight=False, end="")
+            self._console.out(safe, style=None if is_verified else "dim", highlight=False, end="")
+
+    def unverified(self) -> None:
+        """What follows is not verified: said in words, too, as not every terminal can dim."""
+        self.note("No verifier is there; what follows is the drafter's alone.")
+
+    def correction(self, line: str, text: str) -> None:
+        """What was shown after a line, or its beginning, was wrong; this comes there instead."""
+        self.note("The verifier is back and writes something else:")
+        self.piece(line + text)
 
     def end_answer(self) -> None:
         """No more of this answer."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from outrider.v1 import fleet_pb2 as pb
+from outrider_common.errors import UnavailableError
 from outrider_edge.choice_stream import Finished
 from outrider_edge.fleet.job_desk import JobError
 from outrider_edge.generation import GenerationResult
@@ -89,7 +90,14 @@ async def _result(reader: Reader) -> GenerationResult:
     while True:
         for event in await reader.events():
             if isinstance(event, Finished):
-                return event.result
+                return _verified(event.result)
+
+
+def _verified(result: GenerationResult) -> GenerationResult:
+    """The result; a job waits for a verifier as long as it is wanted, as nobody reads it now."""
+    if not result.is_verified:
+        raise UnavailableError("No verifier has seen the answer to the job; try again.")
+    return result
 
 
 def _worded(job: pb.Job, heading: Heading, result: GenerationResult) -> pb.JobResult:

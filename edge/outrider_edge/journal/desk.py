@@ -215,7 +215,7 @@ class AnswerDesk:
         except Exception as error:  # whoever reads it says it to the client
             answer.fail(error)
         finally:
-            pen.lay_down(is_complete=answer.is_complete, is_void=not answer.events)
+            pen.lay_down(is_complete=answer.is_verified, is_void=not answer.events)
             del self._running[key]
 
     def _linger(self, current: _Current) -> None:

@@ -185,7 +185,7 @@ def event_json(event: Event | Spelling) -> Json | None:
             return {"kind": "token", "index": index, "record": record.as_json()}
         case Spelling():
             return {"kind": "spelling", **asdict(event)}
-        case Finished(index, result):
+        case Finished(index, result) if result.is_verified:
             mode = result.acceptance_mode
             ended = _Ended(index, result.finish_reason, result.stats, mode)
             return {"kind": "ended", **_ENDED.dump_python(ended, mode="json")}

@@ -41,6 +41,12 @@ class SharedAnswer:
         return self._num_finished == self._num_choices
 
     @property
+    def is_verified(self) -> bool:
+        """Likewise, and all of it is the target's."""
+        ended = [one.result for one in self._events if isinstance(one, Finished)]
+        return self.is_complete and all(result.is_verified for result in ended)
+
+    @property
     def is_read(self) -> bool:
         """Somebody reads it."""
         return bool(self._readers)

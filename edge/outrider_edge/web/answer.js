@@ -7,6 +7,7 @@ export class Answer {
   constructor(request) {
     this.request = request; // what was asked for
     this.tokens = [];
+    this.unverified = []; // what the drafter wrote alone behind them, as long as it may be right
     this.nodes = [];
     this.drafts = [];
     this.passes = [];
@@ -26,12 +27,19 @@ export class Answer {
   /** Take a piece of the stream, which came at some time of the page's clock. */
   take(piece, nowS) {
     const choice = piece.choices[0];
+    this.#correct(piece.outrider?.correction);
     this.text += choice?.delta?.content ?? "";
     this.finishReason = choice?.finish_reason ?? this.finishReason;
     this.seed = piece.outrider?.seed ?? this.seed;
     if (piece.outrider?.is_lossless === false) this.lossyMode = piece.outrider.acceptance_mode;
     const events = piece.outrider?.events ?? [];
     for (const event of events) this.#note(event, nowS);
+  }
+
+  /** Text that no verifier had seen was wrong from a character on, counted as Unicode counts. */
+  #correct(correction) {
+    if (!correction) return;
+    this.text = [...this.text].slice(0, correction.from_character).join("") + correction.text;
   }
 
   end(problem = null) {
@@ -61,8 +69,19 @@ export class Answer {
         break;
       case "token":
         this.tokens.push(event);
+        this.#settle(event);
+        break;
+      case "unverified":
+        this.unverified.push({ ...event, origin: "unverified" });
         break;
     }
+  }
+
+  /** A token is verified: the drafter wrote the same, or all that it wrote behind is void. */
+  #settle(token) {
+    const [first, ...rest] = this.unverified;
+    const isSame = first?.token === token.token && first.position === token.position;
+    this.unverified = isSame ? rest : [];
   }
 
   #hang(node) {
@@ -120,6 +139,7 @@ export class Answer {
   }
 
   count(origin) {
+    if (origin === "unverified") return this.unverified.length;
     return this.tokens.filter((token) => token.origin === origin).length;
   }
 

@@ -2,7 +2,7 @@
 
 import { speedUp } from "./answer.js";
 import { element } from "./dom.js";
-import { counted, duration, percent } from "./words.js";
+import { counted, duration, ORIGINS, percent } from "./words.js";
 
 export class TurnView {
   /**
@@ -23,17 +23,30 @@ export class TurnView {
   begin(answer) {
     this.answer = answer;
     this.spans = [];
+    this.tail = element("span", { class: "tail" });
     this.text.replaceChildren();
     this.text.classList.remove("over");
     this.text.tabIndex = 0;
     this.foot.replaceChildren();
   }
 
-  /** Show the tokens that have come since the last time. */
+  /** Show the tokens that have come since the last time, and behind them what is not verified. */
   grow() {
     const fresh = this.answer.tokens.slice(this.spans.length).map((token) => this.#span(token));
     this.spans.push(...fresh);
-    this.text.append(...fresh.filter((span) => span.textContent));
+    this.tail.remove();
+    this.tail.replaceChildren(...this.answer.unverified.map((token) => this.#unverifiedSpan(token)));
+    const shown = fresh.filter((span) => span.textContent);
+    this.text.append(...shown, ...(this.tail.textContent ? [this.tail] : []));
+  }
+
+  /** It is not one of the tokens that can be walked: nothing is known of it yet. */
+  #unverifiedSpan(token) {
+    const span = this.#span(token);
+    span.removeAttribute("tabindex");
+    span.title = ORIGINS.unverified;
+    span.token = null;
+    return span;
   }
 
   #span(token) {
@@ -63,9 +76,10 @@ export class TurnView {
 
   #meta() {
     const { answer } = this;
-    const ways = { length: "cut at its most tokens", stopped: "stopped" };
+    const ways = { length: "cut at its most tokens", stopped: "stopped", unverified: "no verifier was there in time" };
     const facts = [
       `${counted(answer.tokens.length, "token")} in ${duration(answer.lastTokenS ?? 0)}`,
+      answer.unverified.length ? `${counted(answer.unverified.length, "more token")} not verified` : "",
       answer.acceptance === null ? "" : `${percent(answer.count("drafted") / answer.tokens.length)} drafted`,
       answer.request.policy ? `policy ${answer.request.policy}` : "",
       answer.request.temperature > 0 && answer.seed !== null ? `seed ${answer.seed}` : "",
@@ -95,7 +109,8 @@ export class TurnView {
 }
 
 export function isWhole(answer) {
-  return answer.isOver && !answer.problem && answer.finishReason !== "stopped" && answer.tokens.length > 1;
+  const isCut = ["stopped", "unverified"].includes(answer.finishReason);
+  return answer.isOver && !answer.problem && !isCut && answer.tokens.length > 1;
 }
 
 /** The policy that an answer is compared with. */

@@ -178,7 +178,7 @@ class Page {
   }
 
   #listenToTokens(turns) {
-    const tokenAt = (event) => event.target.closest?.(".text .token");
+    const tokenAt = (event) => event.target.closest?.(".text .token[tabindex]");
     turns.addEventListener("pointerover", (event) => tokenAt(event) && this.#point(tokenAt(event)));
     turns.addEventListener("pointerout", (event) => tokenAt(event) && event.pointerType === "mouse" && this.#unpoint());
     turns.addEventListener("click", (event) => tokenAt(event)?.focus({ preventScroll: true }));
@@ -269,7 +269,7 @@ class Page {
 
 function bodyOf({ policy, ...request }, model) {
   const asked = { ...request, model, logprobs: true, top_logprobs: TOP_LOGPROBS };
-  return { ...asked, outrider: { trace: true, ...(policy ? { policy } : {}) } };
+  return { ...asked, outrider: { trace: true, corrections: true, ...(policy ? { policy } : {}) } };
 }
 
 function problemOf(error) {

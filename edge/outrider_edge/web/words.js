@@ -5,6 +5,7 @@ export const ORIGINS = {
   guessed: "No draft was there in time; the verifier had guessed it itself.",
   corrected: "Drafts were there for this place, but the target chose another token.",
   hedged: "No draft was there for this place; the verifier decoded it itself.",
+  unverified: "Written on this device alone while no verifier is there; it may be corrected.",
 };
 
 export const POLICIES = {
