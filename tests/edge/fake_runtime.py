@@ -70,6 +70,12 @@ class FakeRuntime:
         assert model == self.info.model
         return self
 
+    def hasty(self) -> "FakeRuntime":
+        return self
+
+    def lone_drafter(self, request: GenerationRequest, policy: str | None) -> None:
+        return None
+
     def verifiers(self) -> list[dict[str, Any]]:
         return []
 
