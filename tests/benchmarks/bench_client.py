@@ -54,7 +54,7 @@ def installed(directory: Path) -> Path:
     if not command.exists():
         print(f"Installing {PACKAGE} into {directory} ...", flush=True)  # noqa: T201
         venv.create(directory, with_pip=True, clear=True)
-        pip = [directory / "bin" / "python", "-m", "pip", "install", "--quiet", PACKAGE]
+        pip = [str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet", PACKAGE]
         subprocess.run(pip, check=True)
     return command
 
