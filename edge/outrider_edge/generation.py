@@ -102,6 +102,25 @@ class GenerationResult:
         return tuple(record.token for record in self.records)
 
 
+class _Clock:
+    """Seconds since a request began.
+
+    Who needs the time holds the clock, and not the generation: that is free of cycles, so that the
+    drafter's memory is there for the next request as soon as nobody refers to it.
+    """
+
+    def __init__(self) -> None:
+        self._began = 0.0  # by the performance counter
+
+    def begin(self, now_s: float) -> None:
+        """It is now so late."""
+        self._began = time.perf_counter() - now_s
+
+    def __call__(self) -> float:
+        """How late it is."""
+        return time.perf_counter() - self._began
+
+
 class Generation:
     """Runs one request.
 
@@ -158,7 +177,7 @@ class Generation:
         self._patience = patience or Patience()
         self._keeps_pace = keeps_pace
         self._resuming = Resuming(self._patience)
-        self._began = 0.0  # by the performance counter
+        self._clock = _Clock()
         self._ending = Ending.of(
             info,
             len(request.prompt),
@@ -174,7 +193,7 @@ class Generation:
             on_token=on_token,
             learner=self._learner,
             recorder=recorder,
-            clock=self._now_s,
+            clock=self._clock,
             wants_logprobs=request.num_top_logprobs is not None,
         )
 
@@ -186,7 +205,7 @@ class Generation:
             OutriderError: a verifier refused the request, or none was there.
         """
         written = self._request.written
-        self._began = time.perf_counter() - (written[-1].committed_at_s if written else 0.0)
+        self._clock.begin(written[-1].committed_at_s if written else 0.0)
         finish_reason = self._answer.take_up(written)
         while finish_reason is None:
             try:
@@ -205,7 +224,7 @@ class Generation:
 
     def _now_s(self) -> float:
         """Seconds since the request began."""
-        return time.perf_counter() - self._began
+        return self._clock()
 
     async def _pause_after(self, error: OutriderError) -> None:
         """Wait until another session may be opened after one that broke.
@@ -253,7 +272,7 @@ class Generation:
                 estimators=estimators,
                 may_move=lambda: self._link.has_alternative,
                 heartbeat=self._heartbeat(opened, opening_s),
-                clock=self._now_s,
+                clock=self._clock,
             )
             return await conversation.run()
         except SilenceError:
@@ -318,7 +337,7 @@ class Generation:
             regime=self._regime(),
             policy=self._policy,
             estimators=estimators,
-            clock=self._now_s,
+            clock=self._clock,
             num_passes=self._answer.num_passes,
         )
 

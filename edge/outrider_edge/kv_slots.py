@@ -6,11 +6,11 @@ Neighbouring slots can go through the graph in one pass. Knows nothing of tokens
 from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from outrider_edge.graph_pass import Floats, GraphPass, Rows
+from outrider_edge.returned_memory import ReturnedMemory
 from outrider_models.bundle import KvLayout
 
 _FIRST_CAPACITY: Final = 256
@@ -20,7 +20,7 @@ class KvSlots:
     """Slots that are taken and given back. Not for several threads at once, but for `give`.
 
     Both their number and their capacity grow by doubling. The system hands out memory when it is
-    written to first: slots that were never taken cost none.
+    written to first: free slots cost none, but for the first, which is kept for who comes next.
 
     Args:
         session: holds the weights.
@@ -41,7 +41,7 @@ class KvSlots:
         self._max_positions = max_positions
         self._free = list(range(num_slots))
         self._passes: dict[tuple[int, int], GraphPass] = {}
-        self._caches = self._zeros(num_slots, min(_FIRST_CAPACITY, max_positions))
+        self._memory = self._zeros(num_slots, min(_FIRST_CAPACITY, max_positions))
 
     @property
     def num_slots(self) -> int:
@@ -64,6 +64,10 @@ class KvSlots:
 
     def give(self, slot: int) -> None:
         """Free a slot. From any thread: garbage collection may come to it."""
+        memory = self._memory  # another may take its place meanwhile: then this one is not used
+        if slot:
+            for cache in memory.array[:, slot]:
+                memory.give_back(cache)
         self._free.append(slot)
 
     def cache(self, slot: int) -> NDArray[Any]:
@@ -88,17 +92,21 @@ class KvSlots:
         self._passes[key].run(batch, logits)
 
     @property
+    def _caches(self) -> NDArray[Any]:
+        return self._memory.array
+
+    @property
     def _capacity(self) -> int:
         return int(self._caches.shape[3])
 
     def _resize(self, num_slots: int, capacity: int) -> None:
         old = self._caches
         self._passes = {}  # they keep addresses
-        self._caches = self._zeros(num_slots, capacity)
+        self._memory = self._zeros(num_slots, capacity)
         for slot in set(range(old.shape[1])) - set(self._free):  # the others must not cost memory
             self._caches[:, slot, :, : old.shape[3]] = old[:, slot]
 
-    def _zeros(self, num_slots: int, capacity: int) -> NDArray[Any]:
+    def _zeros(self, num_slots: int, capacity: int) -> ReturnedMemory:
         kv = self._kv
         shape = (2 * kv.num_layers, num_slots, kv.num_kv_heads, capacity, kv.head_size)
-        return np.zeros(shape, kv.dtype)
+        return ReturnedMemory(shape, kv.dtype)

@@ -18,7 +18,7 @@ from typing import Any, Final
 TESTS: Final = Path(__file__).resolve().parents[1]
 sys.path.append(str(TESTS))
 
-from daemons import running_daemon  # noqa: E402
+from daemons import RunningDaemon, running_daemon  # noqa: E402
 from processes import running_verifier  # noqa: E402
 
 from outrider_models.store import ModelStore, default_root  # noqa: E402
@@ -54,25 +54,20 @@ def installed(directory: Path) -> Path:
     if not command.exists():
         print(f"Installing {PACKAGE} into {directory} ...", flush=True)  # noqa: T201
         venv.create(directory, with_pip=True, clear=True)
-        pip: list[str | Path] = [
-            directory / "bin" / "python",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            PACKAGE,
-        ]
+        pip = [str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet", PACKAGE]
         subprocess.run(pip, check=True)
     return command
 
 
 def profile(
-    command: Path, url: str, tokenizer: Path, requests: int, concurrency: int, out: Path
+    command: Path, daemon: RunningDaemon, tokenizer: Path, counts: tuple[int, int], out: Path
 ) -> dict[str, Any]:
-    """Have AIPerf ask so many streamed requests; what it says of them."""
+    """Have AIPerf ask streamed requests, so many and so many at a time; what it says of them."""
+    requests, concurrency = counts
     arguments: list[object] = [command, "profile", "--ui", "none", "--artifact-dir", out]
-    arguments += ["--model", "smollm2-135m", "--url", url, "--tokenizer", tokenizer]
-    arguments += ["--endpoint-type", "chat", "--streaming", "--apply-chat-template"]
+    arguments += ["--model", daemon.wait_until_ready(), "--url", daemon.url]
+    arguments += ["--tokenizer", tokenizer, "--apply-chat-template"]
+    arguments += ["--endpoint-type", "chat", "--streaming"]
     arguments += ["--request-count", requests, "--concurrency", concurrency]
     arguments += ["--synthetic-input-tokens-mean", 48, "--output-tokens-mean", 32]
     arguments += ["--extra-inputs", "temperature:0", "--random-seed", 1, "--no-gpu-telemetry"]
@@ -110,9 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         address = stack.enter_context(running_verifier(OUTRIDER, model))
         bundle = store.resolve_bundle(options.bundle)
         daemon = stack.enter_context(running_daemon(address, bundle, "--cache-dir", state))
-        daemon.wait_until_ready()
-        out = Path(state) / "aiperf"
-        found = profile(command, daemon.url, model, options.requests, options.concurrency, out)
+        counts = options.requests, options.concurrency
+        found = profile(command, daemon, model, counts, Path(state) / "aiperf")
     print(f"| {PACKAGE} | |\n|---|---|")  # noqa: T201
     for name, title in SHOWN.items():
         if name in found:

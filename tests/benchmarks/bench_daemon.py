@@ -38,7 +38,7 @@ OUTRIDER: Final = (sys.executable, "-m", "outrider")
 CHAT: Final = "/v1/chat/completions"
 POLICIES: Final = ("cloud", "auto")
 THINGS: Final = ("a bridge", "a harbour", "a violin", "an orchard", "a glacier", "a lighthouse")
-NUM_FIRST_TOKENS: Final = 8
+NUM_FIRST_TOKENS: Final = 16
 NUM_STREAMS: Final = 16
 STREAMING_S: Final = 20.0
 IDLE_S: Final = 30.0
@@ -47,7 +47,7 @@ _MS: Final = 1000
 
 def question(number: int) -> str:
     """Questions of one length that share as little as may be."""
-    thing = THINGS[number % len(THINGS)]
+    thing = THINGS[number // 10 % len(THINGS)]
     return f"{number}: write a very long story about {thing} and the people who depend on it."
 
 

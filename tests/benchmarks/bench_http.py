@@ -1,12 +1,14 @@
 """Benchmark of the daemon's HTTP layer: from when a token is committed to when a client has it.
 
 The daemon is a process of its own over a runtime without models, whose tokens are the times at
-which they were made; the client is a bare HTTP client that parses each chunk. Prints a table.
+which they were made; the client is a bare HTTP client that parses each chunk. Prints a table, with
+the processor time that the daemon takes for a chunk.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -75,19 +77,28 @@ async def delays_of_one(client: httpx2.AsyncClient) -> list[float]:
     return delays
 
 
-async def measure(url: str) -> None:
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def measure(url: str, pid: int) -> None:
     """Print one row for each number of streams: medians over the repetitions."""
-    print("| streams | median, ms | 95th percentile, ms |\n|---|---|---|")  # noqa: T201
+    print("| streams | median, ms | 95th percentile, ms | daemon's CPU, ms |")  # noqa: T201
+    print("|---|---|---|---|")  # noqa: T201
     async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
         await delays_of_one(client)
         for num_streams in NUM_STREAMS:
-            middles, high = [], []
+            middles, high, num_chunks, before_s = [], [], 0, cpu_s(pid)
             for _ in range(REPETITIONS):
                 streams = (delays_of_one(client) for _ in range(num_streams))
                 delays = [delay for one in await asyncio.gather(*streams) for delay in one]
                 middles.append(statistics.median(delays))
                 high.append(statistics.quantiles(delays, n=20)[-1])
+                num_chunks += len(delays)
             figures = [f"{_MS * statistics.median(one):.2f}" for one in (middles, high)]
+            figures.append(f"{_MS * (cpu_s(pid) - before_s) / num_chunks:.2f}")
             print(f"| {num_streams} | {' | '.join(figures)} |")  # noqa: T201
 
 
@@ -106,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = [sys.executable, __file__, "--serve", str(descriptor)]
         with subprocess.Popen(command, pass_fds=[descriptor]) as daemon:
             try:
-                asyncio.run(measure(f"http://127.0.0.1:{port}"))
+                asyncio.run(measure(f"http://127.0.0.1:{port}", daemon.pid))
             finally:
                 daemon.terminate()
 

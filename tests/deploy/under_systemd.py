@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,12 +45,10 @@ class Machine:
     Attributes:
         pid: of its first process, as seen from here.
         url: of the daemon.
-        model: its name at the daemon.
     """
 
     pid: int
     url: str
-    model: str
 
     def inside(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in its namespaces."""
@@ -68,7 +67,8 @@ class Machine:
         return self.inside("nsenter", "-t", pid, "-m", "--", "sh", "-c", script).stdout.strip()
 
     def ask(self, **parameters: Any) -> str:
-        body = {"model": self.model, "messages": [{"role": "user", "content": "Name a river."}]}
+        (card,) = httpx2.get(f"{self.url}/v1/models").json()["data"]
+        body = {"model": card["id"], "messages": [{"role": "user", "content": "Name a river."}]}
         said = httpx2.post(
             f"{self.url}/v1/chat/completions",
             json=body | {"max_tokens": 12} | parameters,
@@ -76,7 +76,8 @@ class Machine:
             timeout=LIMIT_S,
         )
         said.raise_for_status()
-        return json.dumps(said.json()["choices"]) + said.json()["id"]
+        document = said.json()
+        return json.dumps([document["id"], document["choices"]])
 
 
 @contextlib.contextmanager
@@ -99,7 +100,7 @@ def machine(store: Path, model: str, bundle: str) -> Iterator[Machine]:
         )
         try:
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            booted = Machine(int(_until(children.read_text)), f"http://127.0.0.1:{port}", model)
+            booted = Machine(int(_until(children.read_text)), f"http://127.0.0.1:{port}")
             _until(lambda: booted.systemctl("is-active", "--quiet", "machine.target") == 0)
             yield booted
         finally:
@@ -140,10 +141,14 @@ def _own_cgroup() -> Iterator[Path]:
     try:
         yield cgroup
     finally:
-        for path in sorted(cgroup.rglob("*/"), reverse=True):
+        folders = [path for path in sorted(cgroup.rglob("*"), reverse=True) if path.is_dir()]
+        for path in (*folders, cgroup):
+            _until(partial(_is_empty, path))
             path.rmdir()
-        _until(lambda: not (cgroup / "cgroup.procs").read_text())
-        cgroup.rmdir()
+
+
+def _is_empty(cgroup: Path) -> bool:
+    return not (cgroup / "cgroup.procs").read_text()
 
 
 def _free_port() -> int:
@@ -228,11 +233,15 @@ def try_death(booted: Machine, report: Report) -> None:
     for signal, result in (("KILL", "signal"), ("STOP", "watchdog")):
         pid, began = booted.shown(EDGE, "MainPID"), time.monotonic()
         booted.systemctl("kill", "--kill-whom=main", f"--signal={signal}", EDGE)
-        _until(lambda pid=pid: booted.shown(EDGE, "MainPID") not in (pid, "0"))
+        _until(partial(_has_begun_anew, booted, pid))
         _until(lambda: "Ready" in booted.shown(EDGE, "StatusText"))
         said = f"ready again after {time.monotonic() - began:.0f} s"
         report.row(f"SIG{signal} (`Result={result}`)", said, True)
     report.row("the answer to the same key", "the same", booted.ask() == before)
+
+
+def _has_begun_anew(booted: Machine, pid: str) -> bool:
+    return booted.shown(EDGE, "MainPID") not in (pid, "0")
 
 
 def try_stop(booted: Machine, report: Report) -> None:

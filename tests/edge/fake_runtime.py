@@ -73,7 +73,7 @@ class FakeRuntime:
     def hasty(self) -> "FakeRuntime":
         return self
 
-    def lone_drafter(self, _request: GenerationRequest, _policy: str | None) -> None:
+    def lone_drafter(self, request: GenerationRequest, policy: str | None) -> None:
         return None
 
     def verifiers(self) -> list[dict[str, Any]]:

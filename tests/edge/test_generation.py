@@ -1,9 +1,11 @@
 """One generation over a verifier in memory: text, stops, statistics, and what may go wrong."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -247,3 +249,21 @@ async def test_a_verifier_that_sends_no_log_probabilities_is_found_out(
 ) -> None:
     with pytest.raises(MismatchError, match="sends no log-probabilities"):
         await generate(executor, FakeLink(ANSWER), Oracle(), num_top_logprobs=0)
+
+
+@pytest.mark.parametrize("proposer", [Oracle, Silent])
+async def test_the_drafters_memory_is_free_as_soon_as_the_answer_is_complete(
+    executor: ThreadPoolExecutor, proposer: Any
+) -> None:
+    """And not when the garbage collector comes: the next request would take memory beside it."""
+    drafting = proposer()
+    gone = weakref.ref(drafting)
+    gc.collect()
+    gc.disable()
+    try:
+        generating = generate(executor, FakeLink(ANSWER), drafting)
+        del drafting
+        await generating
+        assert gone() is None
+    finally:
+        gc.enable()
