@@ -18,6 +18,7 @@ from outrider_edge.answer import Ending
 from outrider_edge.choice_stream import OnTold, ServingRuntime
 from outrider_edge.enduring_runtime import EnduringRuntime, is_reachable
 from outrider_edge.generation import GenerationRequest, GenerationResult
+from outrider_edge.growing_text import GrowingText
 from outrider_edge.lone_drafter import LoneDrafter
 from outrider_edge.offline import OfflineQueue
 from outrider_edge.statistics import StatsCollector
@@ -175,7 +176,7 @@ class _Answer:
         text, ending = self._text_after(known), self._ending()
         tokens = [*self.request.prompt, *known]
         while self._end is None:
-            token = await self.drafter.next_token(tuple(tokens))
+            token = await self.drafter.next_token(GrowingText(tokens))
             if token is None:
                 return
             end = ending.reason(token, len(tokens))
