@@ -142,6 +142,23 @@ async def test_a_wrong_token_is_corrected_and_the_rest_drafted_again(
     assert (result.text, result.is_verified) == (TEXT, True)
 
 
+async def test_what_was_complete_is_written_anew_behind_a_correction(
+    executor: ThreadPoolExecutor,
+) -> None:
+    """The verifier corrects a complete text, and is gone again."""
+    link = WeakLink([Absence(0, FOR_EVER), Absence(2, FOR_EVER)])
+    told: list[Token] = []
+
+    def tell(token: Token) -> None:
+        told.append(token)
+        if len(told) == len(ANSWER):
+            link.num_refusals = 0
+
+    result = await answer(a_weak_edge(executor, link, with_errors([3])), tell, verify_s=1.0)
+    assert result.text == TEXT[:4]
+    assert result.whole_text == TEXT
+
+
 async def test_a_stop_string_ends_what_is_written_alone(executor: ThreadPoolExecutor) -> None:
     link = WeakLink([Absence(3, FOR_EVER)])
     runtime = a_weak_edge(executor, link)
