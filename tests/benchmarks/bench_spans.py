@@ -39,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(Nowhere()))
-    makers = {"off": NO_SPANS, "on": OtelSpans(provider.get_tracer("bench"))}
+    makers: dict[str, Spans] = {
+        "off": NO_SPANS,
+        "on": OtelSpans(provider.get_tracer("bench")),
+    }
     ways = {label: partial(_request_s, maker) for label, maker in makers.items()}
     times = by_label(list(interleaved(ways, options.rounds)))
     provider.shutdown()
