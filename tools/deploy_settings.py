@@ -144,6 +144,15 @@ def brokers_are_services(objects: list[Object]) -> Iterator[str]:
                 yield f"{called(workload)} reports to {fleet.broker}, which is not there"
 
 
+def edges_are_let_out_to_their_verifier(objects: list[Object]) -> Iterator[str]:
+    """Some policy lets an edge call anybody on the port of its verifier."""
+    for workload in of_kind(objects, *WORKLOADS):
+        for container in main_containers(workload):
+            verifier = settings_of(objects, workload, container).edge.verifier
+            if container["args"][0] == "edge" and _port(verifier) not in _ways_out(objects):
+                yield f"{called(workload)} is to call {verifier}, but no NetworkPolicy lets it out"
+
+
 def devices_are_called_as_their_nodes(objects: list[Object]) -> Iterator[str]:
     """Each pod of a fleet has a name of its own, which stays when it is replaced."""
     for workload in of_kind(objects, "DaemonSet"):
@@ -214,6 +223,21 @@ def _ours(workload: Object) -> list[Object]:
     return [one for one in containers_of(workload) if "/outrider-" in one["image"]]
 
 
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+def _ways_out(objects: list[Object]) -> set[int]:
+    """The ports on which some policy lets pods call anybody."""
+    return {
+        port["port"]
+        for policy in of_kind(objects, "NetworkPolicy")
+        for rule in policy["spec"].get("egress", [])
+        if "to" not in rule
+        for port in rule["ports"]
+    }
+
+
 def _mounted_file(objects: list[Object], workload: Object, container: Object, path: str) -> str:
     """The text of a file that a config map puts into a container."""
     volumes = {one["name"]: one for one in pod_of(workload)["volumes"]}
@@ -256,6 +280,7 @@ RULES: Final = (
     there_is_time_to_drain,
     files_of_settings_are_mounted,
     brokers_are_services,
+    edges_are_let_out_to_their_verifier,
     devices_are_called_as_their_nodes,
     rows_leave_room_to_scale,
 )

@@ -393,6 +393,11 @@ MISTAKES: dict[str, tuple[str, Mutation, str]] = {
         lambda o: replace_setting(o, "mqtt://mosquitto:1883", "mqtt://mosquito:1883"),
         "reports to mqtt://mosquito:1883",
     ),
+    "a verifier on a port that edges are not let out to": (
+        "edge-k3s",
+        lambda o: replace_setting(o, "verifier.example.com:443", "verifier.example.com:8443"),
+        "no NetworkPolicy lets it out",
+    ),
     "devices that all have one name": (
         "edge-k3s",
         lambda o: variable(o, "OUTRIDER_FLEET_DEVICE_ID").update(value="edge"),
