@@ -74,8 +74,8 @@ class ServingRuntime(Generator, Protocol):
         """Answer one request; it tells verified tokens only. See `EdgeRuntime.generate`."""
         ...
 
-    def hasty(self) -> "ServingRuntime":
-        """The same, but it soon gives up where no verifier takes sessions."""
+    def hasty(self, num_breaks: int) -> "ServingRuntime":
+        """The same, but it soon gives up where no verifier takes sessions; see `Patience`."""
         ...
 
     def lone_drafter(self, request: GenerationRequest, policy: str | None) -> LoneDrafter | None:

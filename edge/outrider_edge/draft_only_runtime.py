@@ -18,6 +18,7 @@ from outrider_edge.answer import Ending
 from outrider_edge.choice_stream import OnTold, ServingRuntime
 from outrider_edge.enduring_runtime import EnduringRuntime, is_reachable
 from outrider_edge.generation import GenerationRequest, GenerationResult
+from outrider_edge.growing_text import GrowingText
 from outrider_edge.lone_drafter import LoneDrafter
 from outrider_edge.offline import OfflineQueue
 from outrider_edge.statistics import StatsCollector
@@ -77,6 +78,7 @@ class _Answer:
     _verified: list[TokenRecord] = field(init=False)
     _tail: UnverifiedTail = field(init=False, default_factory=UnverifiedTail)
     _end: FinishReason | None = field(init=False, default=None)  # why nothing follows the tail
+    _num_breaks: int = field(init=False, default=0)  # without a verified token in between
     _began_s: float = field(init=False)
     _latest_s: float = field(init=False)  # when something was verified, or the tail complete
 
@@ -107,11 +109,12 @@ class _Answer:
         """What is missing, by a verifier; the tail is what it checks first."""
         foreseen = tuple(token.token for token in self._tail.tokens)
         rest = replace(self.request, written=tuple(self._verified), foreseen=foreseen)
-        hasty = self.way.runtime.hasty()
+        hasty = self.way.runtime.hasty(self._num_breaks)
         return await hasty.generate(rest, self._keep, recorder, policy)
 
     def _keep(self, record: TokenRecord) -> None:
         self._latest_s = self.clock()
+        self._num_breaks = 0
         self._verified.append(record)
         self._tail.settle(record)
         if not self._tail.tokens:
@@ -122,6 +125,7 @@ class _Answer:
         """Go on after a break, unless there was nothing verified for too long."""
         if isinstance(error, CapacityError) and not self._verified and not self._tail.tokens:
             raise error  # it has not begun, and there is a verifier
+        self._num_breaks += 1
         num_tokens = len(self._verified)
         if self.clock() - self._latest_s > self.way.queue.timeout_s:
             raise error
@@ -175,7 +179,7 @@ class _Answer:
         text, ending = self._text_after(known), self._ending()
         tokens = [*self.request.prompt, *known]
         while self._end is None:
-            token = await self.drafter.next_token(tuple(tokens))
+            token = await self.drafter.next_token(GrowingText(tokens))
             if token is None:
                 return
             end = ending.reason(token, len(tokens))

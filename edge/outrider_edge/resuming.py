@@ -28,12 +28,14 @@ class Patience:
         resume_s: after a break, until there is a token more; 0 does not try.
         heartbeat_s: a verifier that is silent for so long is taken to be gone; 0 waits for ever.
         alone_s: to go on, or to begin, while no verifier takes sessions; None: as long as ever.
+        num_breaks: so many sessions of this answer broke before; see `Resuming.opening_s`.
     """
 
     open_s: float = 5.0
     resume_s: float = 60.0
     heartbeat_s: float = 2.0
     alone_s: float | None = None
+    num_breaks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ class Resuming:
         """
         if not self.patience.heartbeat_s:
             return self.patience.open_s
-        return min(self.patience.open_s, self.patience.heartbeat_s * 2.0**self._num_breaks)
+        num_breaks = self.patience.num_breaks + self._num_breaks
+        return min(self.patience.open_s, self.patience.heartbeat_s * 2.0**num_breaks)
 
     def given_up(self, error: OutriderError, text: str, num_tokens: int) -> OutriderError:
         """What the caller is told: the error, with what was written before it."""

@@ -112,9 +112,10 @@ class EdgeRuntime:
             calibration=self.calibration_of(model),
         )
 
-    def hasty(self) -> "EdgeRuntime":
-        """The same, but it soon gives up where no verifier takes sessions."""
-        return replace(self, patience=replace(self.patience, alone_s=ALONE_AFTER_S))
+    def hasty(self, num_breaks: int) -> "EdgeRuntime":
+        """The same, but it soon gives up where no verifier takes sessions; see `Patience`."""
+        patience = replace(self.patience, alone_s=ALONE_AFTER_S, num_breaks=num_breaks)
+        return replace(self, patience=patience)
 
     def lone_drafter(self, request: GenerationRequest, policy: str | None) -> LoneDrafter | None:
         """What writes an answer while no verifier is there; None where nothing can, or may."""

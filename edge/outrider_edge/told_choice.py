@@ -62,17 +62,22 @@ Change = Confirmed | Corrected | MoreVerified | MoreUnverified
 
 @dataclass(slots=True)
 class ToldChoice:
-    """One choice as its client knows it.
+    """One choice as its client knows it."""
 
-    Attributes:
-        verified_text: what the client knows to be final.
-        num_verified: how many tokens that is.
-    """
-
-    verified_text: str = ""
-    num_verified: int = 0
+    _verified: list[str] = field(default_factory=list)  # the texts of the verified tokens
+    _num_characters: int = 0  # of these
     _tail: UnverifiedTail = field(default_factory=UnverifiedTail)
     _told: tuple[UnverifiedToken, ...] = ()  # of the tail, as it was when the client heard last
+
+    @property
+    def verified_text(self) -> str:
+        """What is final."""
+        return "".join(self._verified)
+
+    @property
+    def num_verified(self) -> int:
+        """How many tokens that is."""
+        return len(self._verified)
 
     def take(self, said: Iterable[Token], *, is_over: bool = False) -> list[Change]:
         """What the client has to be told of what was said since the last time.
@@ -87,8 +92,8 @@ class ToldChoice:
         truth: list[Token] = [*records, *self._tail.tokens]
         num_kept = _num_same(self._told, truth)
         changes = self._changes(records, num_kept)
-        self.verified_text += text_of(records)
-        self.num_verified += len(records)
+        self._verified += [record.text for record in records]
+        self._num_characters += _length(records)
         self._told = tuple(self._tail.tokens)
         return changes
 
@@ -124,13 +129,18 @@ class ToldChoice:
 
     def _after(self, tokens: Sequence[Token], position: int) -> Place:
         """The place behind the verified text and these tokens."""
-        return Place(position, len(self.verified_text) + len(text_of(tokens)))
+        return Place(position, self._num_characters + _length(tokens))
 
 
 def _num_same(told: Iterable[UnverifiedToken], truth: Iterable[Token]) -> int:
     """How many of the told tokens, from the first, are still true."""
     pairs = zip(told, truth, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0].is_same_as(pair[1]), pairs))
+
+
+def _length(tokens: Iterable[Token]) -> int:
+    """In characters."""
+    return sum(len(one.text) for one in tokens)
 
 
 def text_of(tokens: Iterable[Token]) -> str:

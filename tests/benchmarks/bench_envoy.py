@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with (
         tempfile.TemporaryDirectory() as directory,
         running_replicas(1) as replicas,
-        running_envoy(replicas, Path(directory)) as envoy,
+        running_envoy([one.port for one in replicas], Path(directory)) as envoy,
     ):
         direct, through = asyncio.run(_measure(replicas[0].address, envoy, options.trips))
     console = Console()

@@ -53,6 +53,9 @@ PROPOSERS: tuple[tuple[ProposerName, ...], ...] = (
 MEAN_S_BETWEEN_RESETS = 20.0
 """Of each link."""
 
+PATIENCE_S = 600.0
+"""Of an edge: on a busy machine the prompts of a round alone may take longer than by default."""
+
 
 class Run:
     """Answers, until enough tokens were compared."""
@@ -104,6 +107,8 @@ class Run:
                 verifier=link.address,
                 proposers=self._coins.choice(_proposers_for(policy)),
                 policy=policy,
+                connect_timeout_s=PATIENCE_S,
+                resume_timeout_s=PATIENCE_S,
             )
             self._counts[f"policy {policy}"] += NUM_ANSWERS_OF_EACH
             async with edge_runtime(settings, self._bundle) as edge:

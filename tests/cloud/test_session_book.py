@@ -62,7 +62,7 @@ class Crowd:
                 self.sessions.append(session)
         return num_refused
 
-    def an_engine_of(self) -> Counter[str]:
+    def places(self) -> Counter[str]:
         """Those that have a place, by tenant, as long as none has ended."""
         return Counter(one.tenant for one in self.sessions if one.turned_away is None)
 

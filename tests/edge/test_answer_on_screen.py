@@ -5,7 +5,7 @@ import io
 from fake_source import a_screen
 from rich.console import Console
 
-from outrider_edge.chat.answer_on_screen import AnswerOnScreen
+from outrider_edge.chat.answer_on_screen import AnswerOnScreen, SureAnswer
 from outrider_edge.chat.sources import Correction, Piece, Unverified
 from outrider_edge.chat.terminal import Screen
 
@@ -59,3 +59,13 @@ def test_characters_count_and_not_their_bytes() -> None:
 def test_a_second_absence_is_announced_again() -> None:
     _, lines = shown(Unverified("a"), "b", Unverified("c"))
     assert sum("No verifier is there" in line for line in lines) == 2
+
+
+def test_a_program_reads_nothing_that_is_not_verified() -> None:
+    screen, seen = a_screen()
+    answer = SureAnswer(screen)
+    for piece in ("One ", "two ", Unverified("many"), Correction(8, "three "), "four"):
+        answer.show(piece)
+        assert seen.getvalue() in ("One ", "One two ")
+    answer.finish()
+    assert seen.getvalue() == "One two three four"

@@ -17,7 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from weak_edge import TEXT, Absence, WeakLink, a_weak_edge, with_errors
 
+from outrider.v1 import fleet_pb2 as pb
+from outrider_common.errors import UnavailableError
 from outrider_edge import runtime as runtime_module
+from outrider_edge.fleet.job_answer import answer as answer_job
 from outrider_edge.journal.desk import AnswerDesk
 from outrider_edge.journal.folder import Bounds
 from outrider_edge.journal.journal import Journal
@@ -246,6 +249,16 @@ async def test_an_unverified_answer_counts_as_left_and_not_as_a_success(
     assert figure(serving, "left") == len(TEXT)
     assert "vllm:request_success_total{" not in serving.metrics.page().decode()
     assert serving.sums.num_answers == 0
+
+
+async def test_a_job_waits_for_a_verifier(executor: ThreadPoolExecutor) -> None:
+    link = WeakLink([Absence(0, FOR_EVER)])
+    serving = a_daemon(executor, link, with_errors([3]), verify_s=0)
+    job = pb.Job(job_id="one", prompt="Hi", max_tokens=len(ANSWER))
+    with pytest.raises(UnavailableError, match="No verifier has seen"):
+        await answer_job(serving, job)
+    link.num_refusals = 0
+    assert (await answer_job(serving, job)).text == TEXT
 
 
 # With a journal: only what is verified is kept.

@@ -18,7 +18,7 @@ from outrider_common.errors import (
     InvalidPromptError,
     UnavailableError,
 )
-from outrider_common.messages import FinishReason, OpenSession
+from outrider_common.messages import FinishReason, OpenSession, ServerEvent
 from outrider_common.records import TokenOrigin, TokenRecord
 from outrider_edge import runtime as runtime_module
 from outrider_edge.generation import GenerationResult
@@ -142,6 +142,23 @@ async def test_a_wrong_token_is_corrected_and_the_rest_drafted_again(
     assert (result.text, result.is_verified) == (TEXT, True)
 
 
+async def test_what_was_complete_is_written_anew_behind_a_correction(
+    executor: ThreadPoolExecutor,
+) -> None:
+    """The verifier corrects a complete text, and is gone again."""
+    link = WeakLink([Absence(0, FOR_EVER), Absence(6, FOR_EVER)])  # after five commits
+    told: list[Token] = []
+
+    def tell(token: Token) -> None:
+        told.append(token)
+        if len(told) == len(ANSWER):
+            link.num_refusals = 0
+
+    result = await answer(a_weak_edge(executor, link, with_errors([3])), tell, verify_s=1.0)
+    assert 4 < len(result.text) < len(TEXT)
+    assert result.whole_text == TEXT
+
+
 async def test_a_stop_string_ends_what_is_written_alone(executor: ThreadPoolExecutor) -> None:
     link = WeakLink([Absence(3, FOR_EVER)])
     runtime = a_weak_edge(executor, link)
@@ -236,6 +253,32 @@ async def test_a_verifier_that_answers_but_takes_no_session_does_not_keep_the_dr
 
     result = await answer(a_weak_edge(executor, Teasing(ANSWER)), verify_s=0.05)
     assert result.whole_text == TEXT
+
+
+async def test_a_verifier_that_is_slow_to_open_gets_longer_each_time(
+    executor: ThreadPoolExecutor,
+) -> None:
+    """As it would without a drafter that writes alone."""
+
+    class Slow(FakeLink):
+        num_opened = 0
+
+        async def open(self, message: OpenSession, max_message_bytes: int) -> FakeSession:
+            self.num_opened += 1
+            return await super().open(message, max_message_bytes)
+
+    class Opening(FakeSession):
+        async def receive(self) -> ServerEvent | None:
+            if not self.is_opened:
+                await asyncio.sleep(0.15)
+            return await super().receive()
+
+    link = Slow(ANSWER, Opening)
+    patient = Patience(open_s=5.0, resume_s=5.0, heartbeat_s=0.05)
+    runtime = replace(a_weak_edge(executor, link), patience=patient)
+    result = await answer(runtime)
+    assert (result.text, result.is_verified) == (TEXT, True)
+    assert link.num_opened > 1
 
 
 async def test_who_goes_leaves_nothing_running(executor: ThreadPoolExecutor) -> None:

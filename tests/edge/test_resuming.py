@@ -152,6 +152,12 @@ def test_one_that_may_be_written_alone_soon_gives_up_where_no_verifier_takes_ses
         pause_s(resuming, GONE, under_way(7), now_s=1.6)
 
 
+def test_a_session_gets_longer_to_be_opened_after_others_that_broke() -> None:
+    assert Resuming(Patience(heartbeat_s=1.0)).opening_s == 1.0
+    assert Resuming(Patience(heartbeat_s=1.0, num_breaks=2)).opening_s == 4.0
+    assert Resuming(Patience(heartbeat_s=1.0, num_breaks=9)).opening_s == Patience().open_s
+
+
 def test_a_silence_was_pause_enough_for_one_that_may_be_written_alone() -> None:
     with pytest.raises(SilenceError):
         pause_s(Resuming(Patience(alone_s=0.5)), SilenceError("nothing"), under_way(7))

@@ -332,9 +332,9 @@ async def test_every_control_has_a_name(browser: Browser) -> None:
 async def test_the_timeline_is_drawn_while_the_answer_is_written(browser: Browser) -> None:
     runtime = FakeRuntime()
     async with opened(browser, runtime) as page:
-        assert await colours_drawn(page) == 0
+        assert await page.page.evaluate(COLOURS_DRAWN) == 0
         await a_paused_answer(page, runtime)
-        assert await colours_drawn(page) > 0
+        await page.page.wait_for_function(COLOURS_DRAWN)  # with the next frame
         runtime.pause.set()
         await page.ended()
         label = await page.page.get_attribute("#timeline", "aria-label")
@@ -342,20 +342,16 @@ async def test_the_timeline_is_drawn_while_the_answer_is_written(browser: Browse
         assert "2 passes" in label
 
 
-async def colours_drawn(page: WatchedPage) -> int:
-    """How many points of the timeline have the colour of the verifier."""
-    count: int = await page.page.eval_on_selector(
-        "#timeline",
-        """canvas => {
-            const { width, height } = canvas;
-            const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-            let count = 0;
-            for (let i = 0; i < data.length; i += 4)
-                count += data[i] === 0 && data[i + 1] === 0x72 && data[i + 2] === 0xb2;
-            return count;
-        }""",
-    )
-    return count
+COLOURS_DRAWN = """() => {
+    const canvas = document.querySelector("#timeline");
+    const { width, height } = canvas;
+    const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+    let count = 0;
+    for (let i = 0; i < data.length; i += 4)
+        count += data[i] === 0 && data[i + 1] === 0x72 && data[i + 2] === 0xb2;
+    return count;
+}"""
+"""How many points of the timeline have the colour of the verifier."""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -19,6 +19,7 @@ from outrider_edge.estimators import Estimators
 from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.offline import OfflineQueue
 from outrider_edge.proposer import DraftingTask
+from outrider_edge.resuming import Patience
 from outrider_edge.runtime import EdgeRuntime
 from outrider_edge.unverified import Token
 
@@ -126,6 +127,7 @@ def a_weak_edge(
         max_depth=8,
         calibration=Calibration(),
         estimators=Estimators(),
+        patience=Patience(open_s=1.0, resume_s=1.0),
         lone_factory=writers,
     )
 

@@ -40,15 +40,20 @@ class Replica:
         return int(self.address.rpartition(":")[2])
 
     def figures(self) -> dict[str, float]:
-        """Its metrics without labels; figures of several labels added up."""
-        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
-        text = urllib.request.urlopen(url, timeout=10).read().decode()
-        found: dict[str, float] = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                name = sample.name.removeprefix("outrider_verifier_")
-                found[name] = found.get(name, 0) + sample.value
-        return found
+        """Its metrics: see `figures_at`."""
+        return figures_at(self.metrics_port)
+
+
+def figures_at(metrics_port: int) -> dict[str, float]:
+    """A verifier's metrics without labels; figures of several labels added up."""
+    url = f"http://127.0.0.1:{metrics_port}/metrics"
+    text = urllib.request.urlopen(url, timeout=10).read().decode()
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name.removeprefix("outrider_verifier_")
+            found[name] = found.get(name, 0) + sample.value
+    return found
 
 
 @contextlib.contextmanager
@@ -82,11 +87,11 @@ def _ready(process: "subprocess.Popen[str]", metrics_port: int) -> Replica:
 
 
 @contextlib.contextmanager
-def running_envoy(replicas: Sequence[Replica], directory: Path) -> Iterator[str]:
-    """Envoy with the configuration that is shipped, on other ports; yields its address."""
+def running_envoy(ports: Sequence[int], directory: Path) -> Iterator[str]:
+    """Envoy with the configuration that is shipped, before these ports; yields its address."""
     port = free_port()
     file = directory / "envoy.yaml"
-    file.write_text(yaml.safe_dump(_on_these_ports(port, [one.port for one in replicas])))
+    file.write_text(yaml.safe_dump(_on_these_ports(port, ports)))
     log = (directory / "envoy.log").open("w+")
     command: list[str | Path] = [
         Path(sys.executable).with_name("envoy"),

@@ -36,7 +36,8 @@ def replicas() -> Iterator[list[Replica]]:
 
 @pytest.fixture(scope="module")
 def envoy(replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_envoy(replicas, tmp_path_factory.mktemp("envoy")) as address:
+    ports = [one.port for one in replicas]
+    with running_envoy(ports, tmp_path_factory.mktemp("envoy")) as address:
         yield address
 
 

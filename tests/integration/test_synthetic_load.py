@@ -73,3 +73,9 @@ def test_a_synthetic_target_with_a_bad_value_is_one_clear_sentence() -> None:
     assert done.returncode != 0
     assert "c0" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_synthetic_verifier_starts_without_torch() -> None:
+    """Which takes seconds to import, and 370 MiB."""
+    code = "import sys, outrider_cloud.server; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

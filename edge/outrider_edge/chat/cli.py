@@ -80,7 +80,7 @@ async def _chat(
 async def _answer_once(
     settings: Settings, store: ModelStore, use_daemon: bool | None, system: str | None, prompt: str
 ) -> None:
-    from outrider_edge.chat.answer_on_screen import AnswerOnScreen
+    from outrider_edge.chat.answer_on_screen import SureAnswer
     from outrider_edge.chat.connecting import answer_source
     from outrider_edge.chat.conversation import Conversation
     from outrider_edge.chat.terminal import Screen
@@ -88,14 +88,15 @@ async def _answer_once(
     conversation = Conversation(system)
     conversation.ask(prompt)
     screen = Screen(Console())
-    shown = AnswerOnScreen(screen)
+    shown = SureAnswer(screen)
     async with answer_source(settings, store, use_daemon) as source:
         try:
             figures = await source.answer(conversation.messages, settings.sampling, shown.show)
+            if figures.finish_reason is None:
+                raise UnavailableError(
+                    "No verifier was there in time for the rest of the answer "
+                    "(daemon.offline_verify_s); try again."
+                )
+            shown.finish()
         finally:
             screen.end_answer()
-    if figures.finish_reason is None:
-        raise UnavailableError(
-            "The answer is the drafter's alone, at least its end: no verifier was there in time "
-            "(daemon.offline_verify_s); ask again."
-        )
