@@ -70,7 +70,7 @@ class FakeRuntime:
         assert model == self.info.model
         return self
 
-    def hasty(self) -> "FakeRuntime":
+    def hasty(self, num_breaks: int) -> "FakeRuntime":
         return self
 
     def lone_drafter(self, request: GenerationRequest, policy: str | None) -> None:
