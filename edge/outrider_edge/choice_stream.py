@@ -227,6 +227,7 @@ class ChoiceStream:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()  # each holds what ended it, whose frames hold this stream
 
     async def events(self) -> list[Event]:
         """What has happened since the last time; waits until there is something.

@@ -7,6 +7,7 @@ committed as part of its prefix. Knows nothing of gRPC, models or terminals: the
 import asyncio
 import logging
 import time
+import traceback
 from concurrent.futures import Executor
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -212,6 +213,11 @@ class Generation:
                 finish_reason = await self._session()
             except OutriderError as error:
                 await self._pause_after(error)
+            except BaseException as error:
+                # Before Python 3.13 a task group that is cancelled is a cycle through its frames,
+                # which would hold the drafter's memory until the collector comes.
+                traceback.clear_frames(error.__traceback__)
+                raise
         estimates = asdict(self._estimators.estimates())
         log.event(_logger, "generation_paced", level=logging.DEBUG, **estimates)
         return GenerationResult(

@@ -42,6 +42,7 @@ NUM_FIRST_TOKENS: Final = 16
 NUM_STREAMS: Final = 16
 STREAMING_S: Final = 20.0
 IDLE_S: Final = 30.0
+AFTERWARDS_S: Final = 5.0
 _MS: Final = 1000
 
 
@@ -192,7 +193,9 @@ async def measure(daemon: RunningDaemon, address: str, tokenizer: EdgeTokenizer)
         await print_first_tokens(client, address, model, tokenizer)
         await asyncio.to_thread(print_idle, daemon)
         await print_fairness(client, model)
-    _row("resident after 16 streams, MB", f"{_resident_mb(daemon.process.pid):.0f}")
+        _row("resident then, MB", f"{_resident_mb(daemon.process.pid):.0f}")
+    await asyncio.sleep(AFTERWARDS_S)
+    _row(f"resident {AFTERWARDS_S:g} s later, MB", f"{_resident_mb(daemon.process.pid):.0f}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,6 +1,8 @@
 """Generations side by side: order, errors after what was written, leaving early, and room."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from fake_runtime import ANSWER, FakeRuntime
@@ -8,7 +10,7 @@ from fake_runtime import ANSWER, FakeRuntime
 from outrider_common.errors import CapacityError, UnavailableError
 from outrider_common.sampling import SamplingParams
 from outrider_edge.choice_stream import ChoiceStream, Event, Finished, Slots, Written
-from outrider_edge.generation import GenerationRequest
+from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.openai_errors import BadRequestError
 
 REQUEST = GenerationRequest((1, 2), 100, SamplingParams())
@@ -84,3 +86,32 @@ def test_what_never_fits_is_a_bad_request() -> None:
     with pytest.raises(BadRequestError, match="at most 4") as caught:
         Slots(4).take(5)
     assert caught.value.param == "n"
+
+
+class Memory:
+    """What a generation holds while it runs."""
+
+
+class Holding(FakeRuntime):
+    """Never comes to an end, and holds memory."""
+
+    async def generate(self, *_arguments: object, **_others: object) -> GenerationResult:
+        held = Memory()
+        self.held = weakref.ref(held)
+        self.begun.put_nowait(None)
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError(held)
+
+
+async def test_a_stream_that_is_left_holds_nothing_any_more() -> None:
+    """Not even until the garbage collector comes."""
+    runtime = Holding()
+    gc.collect()
+    gc.disable()
+    try:
+        async with ChoiceStream(runtime, [REQUEST]):
+            await runtime.begun.get()
+        await asyncio.sleep(0)
+        assert runtime.held() is None
+    finally:
+        gc.enable()

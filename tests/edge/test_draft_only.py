@@ -256,9 +256,9 @@ async def test_a_job_waits_for_a_verifier(executor: ThreadPoolExecutor) -> None:
     serving = a_daemon(executor, link, with_errors([3]), verify_s=0)
     job = pb.Job(job_id="one", prompt="Hi", max_tokens=len(ANSWER))
     with pytest.raises(UnavailableError, match="No verifier has seen"):
-        await answer_job(serving, job)
+        await answer_job(serving, asyncio.Semaphore(1), job)
     link.num_refusals = 0
-    assert (await answer_job(serving, job)).text == TEXT
+    assert (await answer_job(serving, asyncio.Semaphore(1), job)).text == TEXT
 
 
 # With a journal: only what is verified is kept.

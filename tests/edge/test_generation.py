@@ -23,6 +23,7 @@ from outrider_edge.calibration import Calibration, GuessKind
 from outrider_edge.estimators import Estimators
 from outrider_edge.policies import POLICIES
 from outrider_edge.proposer import Draft
+from outrider_edge.service import cancelled
 
 
 @pytest.fixture
@@ -265,5 +266,27 @@ async def test_the_drafters_memory_is_free_as_soon_as_the_answer_is_complete(
         del drafting
         await generating
         assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_it_is_free_as_soon_as_an_answer_is_given_up_too(
+    executor: ThreadPoolExecutor,
+) -> None:
+    drafting, link = Oracle(), FakeLink(ANSWER)
+    gone = weakref.ref(drafting)
+    link.pause.clear()
+    gc.collect()
+    gc.disable()
+    try:
+        generating = asyncio.create_task(generate(executor, link, drafting))
+        del drafting
+        while not link.sessions:  # noqa: ASYNC110 - nothing to wait for
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        await cancelled([generating])
+        del generating
+        while gone():  # noqa: ASYNC110 - a draft may be under way; the test's limit is the only one
+            await asyncio.sleep(0.01)
     finally:
         gc.enable()

@@ -161,7 +161,7 @@ class AnswerDesk:
 
     async def _current(self, asked: Asked, prepare: Prepare) -> _Current:
         running = self._running.get(asked.key)
-        if running and running.answer.error is None:
+        if running and running.answer.is_of_use:
             _require_same(running.heading, asked)
             return running
         if running:

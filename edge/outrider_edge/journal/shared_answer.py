@@ -47,6 +47,11 @@ class SharedAnswer:
         return self.is_complete and all(result.is_verified for result in ended)
 
     @property
+    def is_of_use(self) -> bool:
+        """Who asks again may read it: it is verified, or is being written."""
+        return self._error is None and (self.is_verified or not self.is_complete)
+
+    @property
     def is_read(self) -> bool:
         """Somebody reads it."""
         return bool(self._readers)
