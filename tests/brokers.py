@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from outrider_common.config import FleetSettings
+from outrider_common.settings.fleet import FleetSettings
 
 DELIVERED: Final = Path(__file__).resolve().parents[1] / "deploy" / "mosquitto"
 MOSQUITTO: Final = "/usr/sbin/mosquitto"

@@ -3,7 +3,6 @@
 Pure checks, each with one clear sentence. Knows nothing of load: that is the engine's business.
 """
 
-from outrider_common.config import MAX_PAD_MS, MIN_PAD_MS
 from outrider_common.errors import (
     InvalidInputError,
     InvalidPromptError,
@@ -19,6 +18,7 @@ from outrider_common.messages import (
     ModelInfo,
     OpenSession,
 )
+from outrider_common.settings.edge import MAX_PAD_MS, MIN_PAD_MS
 
 
 def refuse_unfit(message: OpenSession, info: ModelInfo) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from outrider_common.cli_options import config_option, load, settings_options
-from outrider_common.config import ModelSettings, TelemetrySettings, VerifierSettings
 from outrider_common.config_loading import LoadedSettings
+from outrider_common.settings.models import ModelSettings
+from outrider_common.settings.telemetry import TelemetrySettings
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_models.store import ModelStore, default_root
 
 

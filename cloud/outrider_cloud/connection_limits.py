@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from outrider_common.config import VerifierSettings
+from outrider_common.settings.verifier import VerifierSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from outrider_cloud.gate import Gate
 from outrider_cloud.tenant_usage import TenantUsage
 from outrider_cloud.tenants import TenantDirectory
 from outrider_cloud.transport_security import refuse_unsafe, server_credentials, tls_files
-from outrider_common.config import VerifierSettings
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_common.watched_files import WatchedValue
 
 _MAX_METADATA_BYTES: Final = 8192

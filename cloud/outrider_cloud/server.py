@@ -38,12 +38,13 @@ from outrider_cloud.target import CPU_KV_CACHE_MIB, Target
 from outrider_cloud.verifier_metrics import VerifierCollector
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode
-from outrider_common.config import TelemetrySettings, VerifierSettings
 from outrider_common.errors import (
     ModelFileError,
     UnavailableError,
 )
 from outrider_common.messages import Limits
+from outrider_common.settings.telemetry import TelemetrySettings
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_common.spans import NO_SPANS, Spans, spans_of
 from outrider_common.synthetic import SyntheticSpec
 from outrider_models.bundle import tokenizer_fingerprint

@@ -10,8 +10,8 @@ from outrider_cloud.compiled_linear import FewRowsKernel
 from outrider_cloud.packed_linear import Pack, pack
 from outrider_cloud.starting import say
 from outrider_cloud.torch_target import TorchTarget
-from outrider_common.config import VerifierSettings
 from outrider_common.errors import UnsupportedError
+from outrider_common.settings.verifier import VerifierSettings
 
 
 def load_target(settings: VerifierSettings, directory: Path, kernels: Path) -> TorchTarget:

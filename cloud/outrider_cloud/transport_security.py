@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc
 
-from outrider_common.config import VerifierSettings
 from outrider_common.errors import ConfigError
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_common.tls_files import Presenter, TlsFiles, TlsMaterial, read_tls_files
 from outrider_common.watched_files import WatchedValue
 

@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 
 from outrider_common.cli_options import settings_options
-from outrider_common.config import ModelSettings
 from outrider_common.config_loading import LoadedSettings
+from outrider_common.settings.models import ModelSettings
 from outrider_distill.terminal import StepsTerminal
 from outrider_models.extras import needs_extra
 from outrider_models.store import ModelStore, default_root

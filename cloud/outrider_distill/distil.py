@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 from outrider_cloud.loading import load_causal_lm
 from outrider_cloud.target_loading import load_target
 from outrider_cloud.torch_target import kv_shape, usable_device
-from outrider_common.config import DeviceName, VerifierSettings
 from outrider_common.errors import InvalidInputError
 from outrider_common.prompts import read_prompts
+from outrider_common.settings.verifier import DeviceName, VerifierSettings
 from outrider_distill.assembling import Made, assemble, write_layers
 from outrider_distill.assignments import Assignments
 from outrider_distill.chat_format import chat_format, load_tokenizer

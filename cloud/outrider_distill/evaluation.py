@@ -13,9 +13,9 @@ import numpy as np
 
 from outrider_cloud.target_loading import load_target
 from outrider_cloud.torch_target import TorchTarget, kv_shape
-from outrider_common.config import VerifierSettings
 from outrider_common.errors import MismatchError
 from outrider_common.prompts import read_prompts
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_common.speed import SpeedUp, Times, speed_ups
 from outrider_distill.answers import (
     NUM_TEXTS,

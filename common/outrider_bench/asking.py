@@ -11,8 +11,8 @@ from typing import Final, TypeVar, get_args
 from outrider_bench import quantities
 from outrider_bench.lineup import PLANS, Place
 from outrider_bench.results import Request
-from outrider_common.config import ProposerName
 from outrider_common.errors import ConfigError
+from outrider_common.settings.edge import ProposerName
 from outrider_common.synthetic import SyntheticSpec
 
 _Value = TypeVar("_Value")

@@ -32,8 +32,10 @@ from outrider_bench.report_page import Report
 from outrider_bench.sources import CHECKOUT_PROMPTS, file_in_words
 from outrider_charts.png import can_render
 from outrider_common.cli_options import settings_options
-from outrider_common.config import DEFAULT_BUNDLE, DEFAULT_MODEL, ModelSettings
 from outrider_common.config_loading import LoadedSettings
+from outrider_common.settings.edge import DEFAULT_BUNDLE
+from outrider_common.settings.models import ModelSettings
+from outrider_common.settings.section import DEFAULT_MODEL
 from outrider_models.store import ModelStore, default_root
 
 _READERS: Final = {

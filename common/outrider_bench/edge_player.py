@@ -151,7 +151,7 @@ def _base(
         from outrider_bench.synthetic_edge import synthetic_runtime
 
         return synthetic_runtime(settings.verifier, settings.synthetic, settings.draft_ms / 1e3)
-    from outrider_common.config import EdgeSettings
+    from outrider_common.settings.edge import EdgeSettings
     from outrider_edge.runtime import edge_runtime
     from outrider_models.bundle import Bundle
 

@@ -88,7 +88,7 @@ async def synthetic_runtime(
         ConfigError: the spec is none.
         UnavailableError: no verifier answers.
     """
-    from outrider_common.config import EdgeSettings
+    from outrider_common.settings.edge import EdgeSettings
     from outrider_edge.calibration import Calibration
     from outrider_edge.estimators import Estimators
     from outrider_edge.grpc_link import GrpcLink

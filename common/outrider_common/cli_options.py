@@ -13,10 +13,11 @@ from typing import Any, Final, TypeVar
 import click
 
 from outrider_common import log
-from outrider_common.config import SECTIONS, Section
+from outrider_common.config import SECTIONS
 from outrider_common.config_loading import FILE_VARIABLE, LoadedSettings, load_settings
 from outrider_common.errors import ConfigError
 from outrider_common.setting import Setting, all_settings, as_text
+from outrider_common.settings.section import Section
 
 _FILE_KEY: Final = "outrider_common.config_file"
 """Where a click context keeps the file that --config named."""

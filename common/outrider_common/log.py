@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, TextIO
 
-from outrider_common.config import LogFormat, LogLevel
+from outrider_common.settings.log import LogFormat, LogLevel
 
 OUR_LOGGERS: Final = (
     "outrider",

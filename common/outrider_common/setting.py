@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from outrider_common.config import ALLOWED, OTHER_FLAG, SECTIONS, Section
+from outrider_common.config import SECTIONS
+from outrider_common.settings.section import ALLOWED, Section
+from outrider_common.settings.verifier import OTHER_FLAG
 
 VARIABLE_PREFIX: Final = "OUTRIDER_"
 

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from contextvars import ContextVar
 from typing import Final, Protocol
 
-from outrider_common.config import TelemetrySettings
 from outrider_common.errors import MissingExtraError
+from outrider_common.settings.telemetry import TelemetrySettings
 
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from outrider_common.cli_options import settings_options
-from outrider_common.config import ModelSettings
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import ModelFileError
+from outrider_common.settings.models import ModelSettings
 from outrider_distill.cli import assemble, distill, evaluate
 from outrider_models.bundle import Bundle
 from outrider_models.exporting import ExportRequest, export

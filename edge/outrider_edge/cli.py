@@ -12,20 +12,18 @@ from rich.console import Console
 
 from outrider_common.acceptance import AcceptanceMode
 from outrider_common.cli_options import settings_options
-from outrider_common.config import (
-    DaemonSettings,
-    EdgeSettings,
-    FleetSettings,
-    ModelSettings,
-    SamplingSettings,
-    Settings,
-    TelemetrySettings,
-)
+from outrider_common.config import Settings
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import InvalidPromptError
 from outrider_common.generation_trace import GenerationTrace
 from outrider_common.output_file import require_writable
 from outrider_common.records import TokenRecord
+from outrider_common.settings.daemon import DaemonSettings
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.fleet import FleetSettings
+from outrider_common.settings.models import ModelSettings
+from outrider_common.settings.sampling import SamplingSettings
+from outrider_common.settings.telemetry import TelemetrySettings
 from outrider_edge.answer import OnToken
 from outrider_edge.chrome_trace import chrome_trace_as_text
 from outrider_edge.daemon_client import DaemonAddress, DaemonClient, Json, NoDaemonError

@@ -18,9 +18,11 @@ import click
 import uvicorn
 
 from outrider_common import log
-from outrider_common.config import DaemonSettings, EdgeSettings, Settings
+from outrider_common.config import Settings
 from outrider_common.errors import ConfigError, ungrouped
 from outrider_common.service_manager import ServiceManager
+from outrider_common.settings.daemon import DaemonSettings
+from outrider_common.settings.edge import EdgeSettings
 from outrider_common.spans import Spans, spans_of
 from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.fleet.memory import overlay_at_start

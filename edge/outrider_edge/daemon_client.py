@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import h11
 
-from outrider_common.config import DaemonSettings
 from outrider_common.errors import (
     CapacityError,
     InvalidInputError,
@@ -23,6 +22,7 @@ from outrider_common.errors import (
     UnavailableError,
     UnknownModelError,
 )
+from outrider_common.settings.daemon import DaemonSettings
 
 Json = dict[str, Any]
 

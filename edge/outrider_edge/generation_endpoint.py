@@ -19,8 +19,8 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from outrider_common import log
-from outrider_common.config import SamplingSettings
 from outrider_common.errors import OutriderError
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_common.spans import called_by
 from outrider_edge.choice_stream import Event, Finished, Foreseen, Traced, Written
 from outrider_edge.generation import GenerationResult

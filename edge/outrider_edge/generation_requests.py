@@ -9,8 +9,8 @@ from outrider_common.acceptance import (
     RelaxedMargins,
     TypicalThresholds,
 )
-from outrider_common.config import SamplingSettings
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.generation import GenerationRequest
 
 

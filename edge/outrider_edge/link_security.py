@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from outrider_common.config import EdgeSettings
 from outrider_common.errors import ConfigError
+from outrider_common.settings.edge import EdgeSettings
 from outrider_common.tls_files import Presenter, TlsFiles, TlsMaterial, read_tls_files
 from outrider_edge.verifier_addresses import DNS, host_and_port, split_addresses
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from outrider_common.config import DaemonSettings
 from outrider_common.errors import ConfigError, PortInUseError
+from outrider_common.settings.daemon import DaemonSettings
 
 _OWNER_ONLY: Final = 0o177
 """The umask under which a Unix socket is made."""

@@ -14,11 +14,11 @@ from outrider_common.acceptance import (
     RelaxedMargins,
     TypicalThresholds,
 )
-from outrider_common.config import SamplingSettings
 from outrider_common.errors import InvalidPromptError, InvalidSamplingError, UnknownModelError
 from outrider_common.logprobs import MAX_TOP_LOGPROBS
 from outrider_common.messages import ModelInfo
 from outrider_common.sampling import MAX_SEED, SamplingParams
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.generation import GenerationRequest
 from outrider_edge.handling import AS_USUAL, Handling, parse_handling
 from outrider_edge.json_fields import Fields, shown

@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any, Final
 
 from outrider_common.acceptance import AcceptanceMode
-from outrider_common.config import EdgeSettings, ProposerName
 from outrider_common.errors import UnavailableError
 from outrider_common.generation_trace import GenerationTrace
 from outrider_common.messages import PROTOCOL_VERSION, ModelInfo, Occupancy
+from outrider_common.settings.edge import EdgeSettings, ProposerName
 from outrider_common.spans import NO_SPANS, Spans
 from outrider_edge.answer import OnToken
 from outrider_edge.batched_drafting import BatchedModel

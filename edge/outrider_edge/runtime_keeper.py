@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from outrider_common import log
-from outrider_common.config import EdgeSettings
 from outrider_common.errors import UnavailableError
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge.awaited_verifier import AwaitedVerifier
 from outrider_edge.choice_stream import ServingRuntime
 from outrider_edge.serving import Identity, Serving

@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from outrider_common.config import DaemonSettings, EdgeSettings, SamplingSettings
 from outrider_common.errors import UnavailableError
+from outrider_common.settings.daemon import DaemonSettings
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.answer_sums import AnswerSums
 from outrider_edge.choice_stream import ChoiceStream, ServingRuntime, Slots
 from outrider_edge.daemon_metrics import DaemonMetrics

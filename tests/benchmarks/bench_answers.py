@@ -17,10 +17,10 @@ from rich.progress import Progress
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.engine import EngineEvent
 from outrider_cloud.server import build_engine
-from outrider_common.config import VerifierSettings
 from outrider_common.errors import OutriderError
 from outrider_common.messages import OpenSession
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_edge.tokenizer import EdgeTokenizer
 from outrider_models.store import ModelStore
 

@@ -59,7 +59,7 @@ RESIDENT_PROGRAM: Final = """
 import sys
 from pathlib import Path
 import outrider_edge.runtime as runtime
-from outrider_common.config import EdgeSettings
+from outrider_common.settings.edge import EdgeSettings
 from outrider_common.sampling import SamplingParams
 from outrider_edge.proposer import DraftingTask
 from outrider_models.bundle import Bundle

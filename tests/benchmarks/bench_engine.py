@@ -33,8 +33,8 @@ from outrider_cloud.scheduler import Scheduler, TurnScheduler
 from outrider_cloud.server import engine_around, packing_scheduler
 from outrider_cloud.target_loading import load_target
 from outrider_cloud.torch_target import TorchTarget
-from outrider_common.config import VerifierSettings
 from outrider_common.errors import InvalidInputError, OutriderError
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_models.store import ModelStore, default_root
 
 MODEL: Final = "smollm2-135m"

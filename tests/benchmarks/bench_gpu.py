@@ -32,8 +32,8 @@ from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Schedule
 from outrider_cloud.server import engine_around
 from outrider_cloud.target import Rows, Segment, Target
 from outrider_cloud.torch_target import TorchTarget, kv_shape, usable_device
-from outrider_common.config import VerifierSettings
 from outrider_common.errors import InvalidInputError, OutriderError
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_common.tree import AtNode, AtPosition, DraftNode
 
 SHAPES: Final[dict[str, dict[str, Any]]] = {

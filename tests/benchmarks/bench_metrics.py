@@ -21,9 +21,9 @@ from outrider_cloud.scheduler import PackingScheduler
 from outrider_cloud.server import engine_around, packing_scheduler
 from outrider_cloud.synthetic_target import SyntheticTarget
 from outrider_cloud.verifier_metrics import VerifierCollector
-from outrider_common.config import VerifierSettings
 from outrider_common.messages import OpenSession
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_common.synthetic import SyntheticSpec
 
 SPEC: Final = SyntheticSpec(c0_s=0.0, c1_s=0.0, positions=4096)

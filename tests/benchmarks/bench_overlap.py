@@ -24,8 +24,8 @@ from outrider_cloud.engine import EngineEvent, EngineSession, Sink
 from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Schedule
 from outrider_cloud.server import engine_around
 from outrider_cloud.synthetic_target import SyntheticTarget
-from outrider_common.config import VerifierSettings
 from outrider_common.errors import OutriderError
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_common.synthetic import SyntheticSpec, next_token
 from outrider_common.tree import AtNode, AtPosition, DraftNode
 from outrider_common.wire import EventEncoder

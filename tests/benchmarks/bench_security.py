@@ -22,9 +22,9 @@ from rich.console import Console
 
 from outrider.demo import READY
 from outrider_cloud.token_file import add_token
-from outrider_common.config import EdgeSettings
 from outrider_common.messages import Commit, OpenSession
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.edge import EdgeSettings
 from outrider_common.synthetic import SyntheticSpec, guess
 from outrider_common.tree import AtNode, AtPosition, DraftNode
 from outrider_edge.grpc_link import GrpcLink

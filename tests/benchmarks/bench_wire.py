@@ -22,10 +22,10 @@ from rich.console import Console
 
 from outrider.demo import MODEL, READY
 from outrider_bench.profile import LinkProfile
-from outrider_common.config import EdgeSettings
 from outrider_common.errors import OutriderError, UnavailableError
 from outrider_common.records import GenerationStats
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge.generation import GenerationRequest
 from outrider_edge.runtime import EdgeRuntime, edge_runtime
 from outrider_models.bundle import Bundle

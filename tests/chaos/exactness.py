@@ -26,14 +26,10 @@ from outrider_cloud.server import build_engine, running_server
 from outrider_cloud.shadow import FinishedText
 from outrider_cloud.target_loading import load_target
 from outrider_common.acceptance import ExactRule
-from outrider_common.config import (
-    DraftingPolicyName,
-    EdgeSettings,
-    ProposerName,
-    VerifierSettings,
-)
 from outrider_common.prompts import read_prompts
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.edge import DraftingPolicyName, EdgeSettings, ProposerName
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_edge.generation import GenerationRequest
 from outrider_edge.runtime import EdgeRuntime, edge_runtime
 from outrider_models.bundle import Bundle

@@ -16,9 +16,12 @@ import pytest
 
 from outrider import cli
 from outrider_common.cli_options import load, settings_options
-from outrider_common.config import EdgeSettings, ModelSettings, SamplingSettings, VerifierSettings
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import CapacityError, ConfigError, OutriderError
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.models import ModelSettings
+from outrider_common.settings.sampling import SamplingSettings
+from outrider_common.settings.verifier import VerifierSettings
 
 Install = Callable[..., None]
 

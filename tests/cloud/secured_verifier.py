@@ -11,9 +11,9 @@ from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler
 from outrider_cloud.security import load_security
 from outrider_cloud.server import running_server
-from outrider_common.config import VerifierSettings
 from outrider_common.messages import Commit, FinishReason, Limits, Opened, OpenSession
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_edge.grpc_link import GrpcLink, GrpcSession
 from outrider_edge.link_security import NO_SECURITY, LinkSecurity
 

@@ -12,10 +12,10 @@ from secured_verifier import ANSWER, MODEL, NUM_TOKENS, answer, link_to, opened,
 
 from outrider_cloud.token_file import add_token
 from outrider_common import log
-from outrider_common.config import LogFormat, LogLevel
 from outrider_common.errors import InvalidPromptError, UnauthenticatedError
 from outrider_common.messages import OpenSession
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.log import LogFormat, LogLevel
 from outrider_edge.link_security import LinkSecurity
 
 pytestmark = pytest.mark.usefixtures("restored_logging")

@@ -17,8 +17,9 @@ from secured_verifier import ANSWER, HOST, answer, link_to, opened, rest, secure
 from outrider_cloud.security import load_security
 from outrider_cloud.token_file import add_token
 from outrider_cloud.transport_security import refuse_unsafe
-from outrider_common.config import EdgeSettings, VerifierSettings
 from outrider_common.errors import ConfigError, UnauthenticatedError, UnavailableError
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_edge.link_security import LinkSecurity
 
 NAME = "verifier.example"

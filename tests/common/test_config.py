@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from outrider_common.config import SECTIONS, Settings, VerifierSettings
+from outrider_common.config import SECTIONS, Settings
 from outrider_common.config_loading import DEFAULT_ORIGIN, load_settings
 from outrider_common.errors import ConfigError
 from outrider_common.setting import Setting, all_settings, as_text
+from outrider_common.settings.verifier import VerifierSettings
 
 EVERY_SETTING = all_settings()
 

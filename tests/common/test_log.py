@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider_common import log
-from outrider_common.config import LogFormat, LogLevel
+from outrider_common.settings.log import LogFormat, LogLevel
 
 LOGGER = logging.getLogger("outrider_edge.session")
 

@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.server import build_engine
 from outrider_cloud.verifier_metrics import VerifierCollector
-from outrider_common.config import VerifierSettings
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_edge.daemon_metrics import DaemonMetrics
 from outrider_edge.estimators import Estimates
 from outrider_models.store import ModelStore

@@ -27,7 +27,7 @@ from k3s_broker import running_broker
 
 from outrider_cloud.bearer_tokens import id_of, is_token
 from outrider_cloud.tenants import TenantDirectory
-from outrider_common.config import FleetSettings
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.access_check import check_access
 from outrider_edge.fleet.broker import BrokerRefusalError
 

@@ -9,9 +9,9 @@ import click
 import pytest
 
 from outrider_cloud.cli import verifier
-from outrider_common.config import FleetSettings
 from outrider_common.config_loading import load_settings
 from outrider_common.setting import all_settings
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.cli import edge
 
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"

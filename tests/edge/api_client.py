@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx2
 
-from outrider_common.config import DaemonSettings, SamplingSettings
+from outrider_common.settings.daemon import DaemonSettings
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.choice_stream import ServingRuntime
 from outrider_edge.http_app import build_app
 from outrider_edge.serving import Serving

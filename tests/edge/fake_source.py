@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from outrider_common.acceptance import AcceptanceMode
-from outrider_common.config import SamplingSettings
 from outrider_common.messages import FinishReason
 from outrider_common.records import GenerationStats
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.chat.figures import AnswerFigures
 from outrider_edge.chat.sources import Messages, OnText
 from outrider_edge.chat.terminal import InputEndedError, Screen

@@ -9,8 +9,10 @@ from pathlib import Path
 from brokers import Broker
 from fake_runtime import FakeRuntime
 
-from outrider_common.config import EdgeSettings, FleetSettings, Settings
+from outrider_common.config import Settings
 from outrider_common.errors import OutriderError, ungrouped
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.device import steered
 from outrider_edge.fleet.devices import Device, note
 from outrider_edge.fleet.drafter_desk import Pace

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tiny_models import write_tiny_model
 
 from outrider_common.acceptance import AcceptanceMode, exact_token
-from outrider_common.config import EdgeSettings
 from outrider_common.errors import ModelFileError
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge import runtime
 from outrider_edge.block_proposer import BlockFactory, BlockProposer
 from outrider_edge.drawn import drawn_draft

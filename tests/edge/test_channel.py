@@ -14,8 +14,8 @@ from outrider.v1.verifier_pb2_grpc import (
     VerifierServiceServicer,
     add_VerifierServiceServicer_to_server,
 )
-from outrider_common.config import EdgeSettings
 from outrider_common.errors import ConfigError
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge.channel import VerifierChannel
 from outrider_edge.link_security import NO_SECURITY, LinkSecurity
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fake_source import ENDLESS, FakeSource, TypedLines, a_screen
 
-from outrider_common.config import SamplingSettings
 from outrider_common.errors import InvalidPromptError, UnavailableError
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.chat.chat import Chat
 from outrider_edge.chat.terminal import InputDroppedError
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider_common.config import SamplingSettings
 from outrider_common.errors import InvalidInputError
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.chat.commands import (
     HELP,
     SETTABLE,

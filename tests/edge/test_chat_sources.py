@@ -10,9 +10,9 @@ from fake_runtime import ANSWER, FakeRuntime
 from http_daemon import a_daemon_client
 from weak_edge import TEXT, Absence, WeakLink, a_weak_edge, with_errors
 
-from outrider_common.config import SamplingSettings
 from outrider_common.errors import InvalidPromptError
 from outrider_common.messages import FinishReason
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge import runtime as runtime_module
 from outrider_edge.chat.figures import AnswerFigures
 from outrider_edge.chat.sources import (

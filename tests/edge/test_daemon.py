@@ -11,9 +11,11 @@ from api_client import CHAT, HI, a_serving, events_of, text_of
 from fake_runtime import ANSWER, FakeRuntime, a_record, a_result_stats
 from http_daemon import listening
 
-from outrider_common.config import DaemonSettings, EdgeSettings, Settings
+from outrider_common.config import Settings
 from outrider_common.errors import ConfigError
 from outrider_common.messages import FinishReason
+from outrider_common.settings.daemon import DaemonSettings
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge.answer import OnToken
 from outrider_edge.daemon import serve
 from outrider_edge.generation import GenerationRequest, GenerationResult

@@ -8,9 +8,10 @@ from pathlib import Path
 from fleet_device import Factory, a_daemon
 from notifications import listening_manager
 
-from outrider_common.config import SamplingSettings, Settings
+from outrider_common.config import Settings
 from outrider_common.errors import ConfigError
 from outrider_common.service_manager import ServiceManager
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.service import cancelled, hangups, keep_alive, reload_when_asked, reloaded
 from outrider_models.store import ModelStore
 

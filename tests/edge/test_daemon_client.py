@@ -10,7 +10,6 @@ from api_client import CHAT, HI, a_serving, text_of
 from fake_runtime import ANSWER, FakeRuntime
 from http_daemon import a_daemon_client
 
-from outrider_common.config import DaemonSettings
 from outrider_common.errors import (
     CapacityError,
     InvalidInputError,
@@ -19,6 +18,7 @@ from outrider_common.errors import (
     UnavailableError,
     UnknownModelError,
 )
+from outrider_common.settings.daemon import DaemonSettings
 from outrider_edge import generation_endpoint
 from outrider_edge.daemon_client import DaemonAddress, DaemonClient, NoDaemonError
 

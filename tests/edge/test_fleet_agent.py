@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outrider.v1 import fleet_pb2 as pb
-from outrider_common.config import FleetSettings, Settings
+from outrider_common.config import Settings
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.agent import MOST_UNREAD, FleetAgent
 from outrider_edge.fleet.device import assembled
 from outrider_edge.fleet.exchange import Incoming, Outbox, Outgoing, ReplyTo

@@ -31,8 +31,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outrider.v1 import fleet_pb2 as pb
-from outrider_common.config import EdgeSettings, FleetSettings, Settings
+from outrider_common.config import Settings
 from outrider_common.errors import ConfigError, OutriderError, UnavailableError
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.downloading import Patience, Transfer
 from outrider_edge.fleet.drafter_desk import DrafterDesk
 from outrider_edge.fleet.fetching import fetch, num_bytes_here

@@ -12,9 +12,11 @@ from fleet_bundles import Signer, pack, write_bundle
 from fleet_device import QUICK, Factory, RunningDevice, a_daemon
 
 from outrider.v1 import fleet_pb2 as pb
-from outrider_common.config import EdgeSettings, FleetSettings, Settings
+from outrider_common.config import Settings
 from outrider_common.errors import MismatchError, OutriderError
 from outrider_common.records import GenerationStats
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.drafter_desk import DrafterDesk
 from outrider_edge.fleet.memory import FleetMemory
 from outrider_edge.fleet.rollout import Stage

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.v1 import fleet_pb2 as pb
-from outrider_common.config import EdgeSettings, FleetSettings, Settings
+from outrider_common.config import Settings
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.devices import Device, UnknownDeviceError, chosen, devices_of
 from outrider_edge.fleet.exchange import MOST_WAITING, Incoming, Outbox, Outgoing
 from outrider_edge.fleet.memory import AppliedSettings, FleetMemory, overlay_at_start

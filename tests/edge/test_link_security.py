@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from certificates import Authority
 
-from outrider_common.config import EdgeSettings
 from outrider_common.errors import ConfigError
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge.link_security import LinkSecurity, is_loopback
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from outrider_common.config import DaemonSettings
 from outrider_common.errors import ConfigError, PortInUseError
+from outrider_common.settings.daemon import DaemonSettings
 from outrider_edge.listening import address_of, listening_sockets
 
 

@@ -9,15 +9,13 @@ from fleet_device import Factory, a_daemon
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider_common.config import (
-    DaemonSettings,
-    EdgeSettings,
-    LogSettings,
-    SamplingSettings,
-    Settings,
-)
+from outrider_common.config import Settings
 from outrider_common.errors import CapacityError, ConfigError, UnavailableError
 from outrider_common.setting import all_settings
+from outrider_common.settings.daemon import DaemonSettings
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.log import LogSettings
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.overlay import Overlay
 from outrider_models.store import ModelStore
 

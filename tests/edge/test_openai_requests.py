@@ -14,9 +14,9 @@ from openai.types.chat import completion_create_params as chat_params
 from test_json_fields import json_values
 
 from outrider_common.acceptance import AcceptanceMode
-from outrider_common.config import SamplingSettings
 from outrider_common.errors import OutriderError, UnknownModelError
 from outrider_common.sampling import MAX_SEED, SamplingParams
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.openai_errors import BadRequestError
 from outrider_edge.openai_requests import (
     ApiRequest,

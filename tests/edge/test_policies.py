@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated_pair import World, played
 
-from outrider_common.config import DraftingPolicyName
 from outrider_common.messages import Commit
+from outrider_common.settings.edge import DraftingPolicyName
 from outrider_edge.policies import AUTO, POLICIES, DraftingPolicy
 from outrider_edge.proposer import CONTEXT_END, Draft
 from outrider_edge.session import EdgeSession

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from outrider_common.config import EdgeSettings
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge import runtime
 from outrider_edge.policies import POLICIES
 from outrider_edge.proposer import DraftingTask, ProposerFactory

@@ -7,8 +7,9 @@ import pytest
 from fake_runtime import FakeRuntime
 from fleet_device import Factory, RunningDevice, a_daemon
 
-from outrider_common.config import EdgeSettings, Settings
+from outrider_common.config import Settings
 from outrider_common.errors import MismatchError, UnavailableError
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge.choice_stream import ServingRuntime
 from outrider_models.store import ModelStore
 

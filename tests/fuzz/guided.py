@@ -13,8 +13,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["outrider_common", "outrider_edge"]):
-    from outrider_common.config import SamplingSettings
     from outrider_common.errors import OutriderError
+    from outrider_common.settings.sampling import SamplingSettings
     from outrider_common.wire import EventDecoder, OpenAssembler
     from outrider_common.wire_nodes import NodeDecoder
     from outrider_edge.json_fields import parse_json

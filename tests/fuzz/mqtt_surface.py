@@ -16,8 +16,9 @@ from fuzzing import Attack
 from google.protobuf import json_format
 
 from outrider.v1 import fleet_pb2 as pb
-from outrider_common.config import FleetSettings, Settings
+from outrider_common.config import Settings
 from outrider_common.errors import OutriderError
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.agent import FleetAgent
 from outrider_edge.fleet.device import assembled
 from outrider_edge.fleet.exchange import Incoming, Outbox, ReplyTo

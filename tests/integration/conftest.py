@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from edges import OpenEdge
 
-from outrider_common.config import EdgeSettings
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge.runtime import EdgeRuntime, edge_runtime
 from outrider_models.bundle import Bundle
 

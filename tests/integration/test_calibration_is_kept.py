@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from outrider_common.config import EdgeSettings
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.generation import GenerationRequest
 from outrider_edge.runtime import edge_runtime

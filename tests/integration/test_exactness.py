@@ -16,9 +16,9 @@ from transformers import DynamicCache, PreTrainedModel
 
 from outrider_cloud.loading import load_causal_lm
 from outrider_common.acceptance import exact_token
-from outrider_common.config import EdgeSettings
 from outrider_common.records import TokenOrigin
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge.generation import GenerationRequest, GenerationResult
 from outrider_edge.runtime import EdgeRuntime, edge_runtime
 from outrider_edge.tokenizer import EdgeTokenizer

@@ -13,11 +13,12 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from outrider_cloud.server import build_engine, running_server
 from outrider_common import spans
-from outrider_common.config import TelemetrySettings, VerifierSettings
 from outrider_common.errors import MissingExtraError, OutriderError
 from outrider_common.messages import Commit, OpenSession
 from outrider_common.otel_spans import OtelSpans
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.telemetry import TelemetrySettings
+from outrider_common.settings.verifier import VerifierSettings
 from outrider_common.spans import NO_SPANS, Spans, spans_of, trace_headers
 from outrider_common.synthetic import SyntheticSpec
 from outrider_edge.grpc_link import GrpcLink

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from outrider_common.config import SamplingSettings
 from outrider_common.errors import InvalidPromptError, OutriderError
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.answer_sums import AnswerSums
 from outrider_edge.chat.answer_on_screen import AnswerOnScreen
 from outrider_edge.chat.commands import (

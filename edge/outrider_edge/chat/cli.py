@@ -7,15 +7,13 @@ import click
 from rich.console import Console
 
 from outrider_common.cli_options import settings_options
-from outrider_common.config import (
-    DaemonSettings,
-    EdgeSettings,
-    ModelSettings,
-    SamplingSettings,
-    Settings,
-)
+from outrider_common.config import Settings
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import InvalidPromptError, UnavailableError
+from outrider_common.settings.daemon import DaemonSettings
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.models import ModelSettings
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_models.store import ModelStore, default_root
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from outrider_common.config import SamplingSettings
 from outrider_common.errors import InvalidInputError
 from outrider_common.setting import Setting, as_text
+from outrider_common.settings.sampling import SamplingSettings
 
 SETTABLE: Final = (
     "temperature",

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Protocol
 
 from outrider_common.acceptance import AcceptanceMode
-from outrider_common.config import SamplingSettings
 from outrider_common.errors import MismatchError, OutriderError
 from outrider_common.messages import FinishReason
 from outrider_common.records import GenerationStats
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.chat.commands import SETTABLE
 from outrider_edge.chat.figures import AnswerFigures
 from outrider_edge.daemon_client import DaemonClient, Json

@@ -11,15 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from outrider_common.cli_options import settings_options
-from outrider_common.config import (
-    DaemonSettings,
-    EdgeSettings,
-    FleetSettings,
-    ModelSettings,
-    SamplingSettings,
-)
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import ConfigError
+from outrider_common.settings.daemon import DaemonSettings
+from outrider_common.settings.edge import EdgeSettings
+from outrider_common.settings.fleet import FleetSettings
+from outrider_common.settings.models import ModelSettings
+from outrider_common.settings.sampling import SamplingSettings
 from outrider_edge.doctor.findings import Finding, Grade
 from outrider_edge.render import safe_text
 

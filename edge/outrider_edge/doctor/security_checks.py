@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from outrider_common.config import EdgeSettings
+from outrider_common.settings.edge import EdgeSettings
 from outrider_common.tls_files import TlsFiles
 from outrider_edge.doctor.examination import Check, Verdict, in_thread
 from outrider_edge.doctor.findings import Grade

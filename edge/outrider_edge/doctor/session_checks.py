@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Final
 
-from outrider_common.config import EdgeSettings
 from outrider_common.messages import Commit, ModelInfo, OpenSession, ServerEvent
 from outrider_common.records import GenerationStats
+from outrider_common.settings.edge import EdgeSettings
 from outrider_common.speed import Times, speed_ups
 from outrider_edge.calibration_store import CalibrationStore
 from outrider_edge.doctor.examination import Check, Verdict

@@ -9,9 +9,9 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from outrider_common.config import EdgeSettings
 from outrider_common.errors import UnavailableError
 from outrider_common.messages import PROTOCOL_VERSION
+from outrider_common.settings.edge import EdgeSettings
 from outrider_edge.channel import open_channel
 from outrider_edge.doctor.examination import Check, Verdict
 from outrider_edge.doctor.findings import Grade

@@ -8,8 +8,8 @@ import queue
 import time
 from typing import Any, Final
 
-from outrider_common.config import FleetSettings
 from outrider_common.errors import UnavailableError
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.broker import (
     BrokerRefusalError,
     connection_error,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from outrider_common.config import FleetSettings
 from outrider_common.errors import ConfigError, MissingExtraError, OutriderError, UnavailableError
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.exchange import Incoming, Outgoing, ReplyTo
 from outrider_edge.fleet.payloads import MAX_PAYLOAD_BYTES, encoded
 

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from outrider.v1 import fleet_pb2 as pb
 from outrider_common.cli_options import settings_options
-from outrider_common.config import FleetSettings, Settings
+from outrider_common.config import Settings
 from outrider_common.config_loading import LoadedSettings
 from outrider_common.errors import InvalidInputError, InvalidPromptError, error_from_wire
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet import operations
 from outrider_edge.fleet.devices import Device, chosen
 from outrider_edge.fleet.fleet_tables import WIDTH, table_of_devices

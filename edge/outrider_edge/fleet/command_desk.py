@@ -10,8 +10,8 @@ from typing import Final, cast, get_args
 
 from outrider.v1 import fleet_pb2 as pb
 from outrider_common import log
-from outrider_common.config import LogLevel
 from outrider_common.errors import InvalidInputError, OutriderError, UnavailableError
+from outrider_common.settings.log import LogLevel
 from outrider_edge.fleet.payloads import fleet_error
 from outrider_edge.serving import Serving
 

@@ -5,7 +5,7 @@ import time
 from functools import partial
 from typing import Final
 
-from outrider_common.config import FleetSettings
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.agent import Desks, FleetAgent
 from outrider_edge.fleet.broker import require_mqtt
 from outrider_edge.fleet.command_desk import CommandDesk

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from outrider_common import log
-from outrider_common.config import FleetSettings
 from outrider_common.errors import OutriderError, UnavailableError, ungrouped
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.backoff import Backoff
 from outrider_edge.fleet.agent import FleetAgent
 from outrider_edge.fleet.broker import (

@@ -3,7 +3,7 @@
 import re
 import socket
 
-from outrider_common.config import FleetSettings
+from outrider_common.settings.fleet import FleetSettings
 
 
 def device_name(settings: FleetSettings) -> str:

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from outrider.v1 import fleet_pb2 as pb
 from outrider_common import log
-from outrider_common.config import FleetSettings
 from outrider_common.errors import OutriderError, UnavailableError
 from outrider_common.sampling import SamplingParams
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.choice_stream import ServingRuntime
 from outrider_edge.fleet.downloading import Transfer
 from outrider_edge.fleet.fetching import fetch, num_bytes_here

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from google.protobuf.message import Message
 
 from outrider.v1 import fleet_pb2 as pb
-from outrider_common.config import FleetSettings
 from outrider_common.errors import UnavailableError, ungrouped
+from outrider_common.settings.fleet import FleetSettings
 from outrider_edge.fleet.broker import (
     connect_options,
     connect_properties,

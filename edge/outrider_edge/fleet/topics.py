@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from outrider_common.config import DEVICE_ID
+from outrider_common.settings.fleet import DEVICE_ID
 
 _DEVICES: Final = "devices"
 _REPLIES: Final = "replies"
