@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test programs check sbom chaos exactness fuzz fuzz-guided bench bench-client bench-daemon bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
+.PHONY: help setup demo test programs check sbom chaos exactness fuzz fuzz-guided bench bench-client bench-daemon bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-neighbours bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +81,9 @@ bench-daemon: setup ## Measure a real daemon: first token, fairness of 16 stream
 
 bench-draft: setup ## Measure the edge's draft model, printed as a page
 	$(BIN)/python tests/benchmarks/bench_draft.py
+
+bench-neighbours: setup ## Measure what an edge and a verifier on one machine cost each other
+	$(BIN)/python tests/benchmarks/bench_neighbours.py $(NETWORK_BUNDLES)
 
 bench-retrieval: setup ## Measure retrieval, printed as a page
 	$(BIN)/python tests/benchmarks/bench_retrieval.py
