@@ -1,7 +1,6 @@
 """Edge daemons as processes of their own, the way users start them."""
 
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from mortal_process import MortalProcess
 from openai import AsyncOpenAI, OpenAI
 
 LISTENING = re.compile(r"Edge listening on (http://\S+)")
@@ -68,8 +68,8 @@ def running_daemon(verifier: str, bundle: Path, *options: str) -> Iterator[Runni
         process.stdout.close()
 
 
-class MortalDaemon:
-    """A daemon on a port and a state directory that stay the same; it is killed and started again.
+class MortalDaemon(MortalProcess):
+    """A daemon on a port and a state directory that stay the same.
 
     Args:
         verifier: its address.
@@ -77,7 +77,12 @@ class MortalDaemon:
         state: where it keeps what it keeps.
         options: further ones of the command.
         log: takes its standard error; None: ours does.
+
+    Attributes:
+        model: which it serves, once it has met the verifier.
     """
+
+    model: str
 
     def __init__(
         self,
@@ -87,58 +92,24 @@ class MortalDaemon:
         *options: str,
         log: IO[str] | None = None,
     ) -> None:
-        self._command = [sys.executable, "-m", "outrider", "edge", "serve"]
-        self._command += ["--verifier", verifier, "--bundle", str(bundle)]
-        self._command += ["--cache-dir", str(state), *options]
-        self._log = log
-        self._port = "0"
+        command = [sys.executable, "-m", "outrider", "edge", "serve", "--verifier", verifier]
+        command += ["--bundle", str(bundle), "--cache-dir", str(state), *options]
+        super().__init__(command, LISTENING, log)
 
-    def begin(self) -> None:
-        """Start it; `ready` waits until it listens."""
-        self.process = subprocess.Popen(
-            [*self._command, "--port", self._port],
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-
-    def ready(self) -> None:
-        """Wait until it listens."""
-        assert self.process.stdout is not None
-        listening = LISTENING.match(self.process.stdout.readline())
-        assert listening is not None, "the daemon did not start"
-        self.url = listening.group(1)
-        self._port = self.url.rpartition(":")[2]
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self.address
 
     def meet(self) -> None:
         """Wait until it has reached the verifier, and so knows its model."""
-        assert self.process.stdout is not None
-        found = READY.match(self.process.stdout.readline())
-        assert found is not None, "the daemon did not get ready"
-        self.model = found.group(1)
+        self.model = self.said(READY)[1]
 
     def start(self) -> None:
         """Start it, and wait for all of that."""
         self.begin()
         self.ready()
         self.meet()
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
-
-    def wait(self) -> int:
-        """Wait until it has ended; its exit status."""
-        status = self.process.wait(timeout=60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return status
-
-    def kill(self) -> None:
-        """End it without a word, if it still runs."""
-        if self.process.poll() is None:
-            self.send(signal.SIGKILL)
-            self.wait()
 
     def client(self, max_retries: int = 0) -> OpenAI:
         return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=max_retries)

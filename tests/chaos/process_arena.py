@@ -18,6 +18,7 @@ from typing import Final
 
 from daemons import MortalDaemon
 from link_strikes import strike_link
+from mortal_process import MortalProcess
 from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 from replicas import Replica
@@ -120,7 +121,7 @@ class ProcessArena:
         return [f"the journal has {name}" for name in [*strangers, *cut]]
 
 
-async def _strike_process(process: Replica | MortalDaemon, strike: Strike) -> None:
+async def _strike_process(process: MortalProcess, strike: Strike) -> None:
     match strike.kind:
         case StrikeKind.STOP:
             process.send(signal.SIGSTOP)
@@ -136,13 +137,13 @@ async def _strike_process(process: Replica | MortalDaemon, strike: Strike) -> No
             await _begin(process)
 
 
-async def _end(process: Replica | MortalDaemon) -> None:
+async def _end(process: MortalProcess) -> None:
     process.send(signal.SIGTERM)
     status = await asyncio.to_thread(process.wait)
     assert status == 0, f"told to end, it ended with {status}"
 
 
-async def _begin(process: Replica | MortalDaemon) -> None:
+async def _begin(process: MortalProcess) -> None:
     process.begin()
     await asyncio.to_thread(process.ready)
 
@@ -188,7 +189,7 @@ async def process_arena(num_verifiers: int, directory: Path) -> AsyncIterator[Pr
             log=stack.enter_context((directory / "daemon.log").open("a")),
         )
         daemon.begin()
-        stack.callback(daemon.kill)
+        stack.callback(daemon.end)
         await asyncio.to_thread(daemon.ready)
         await asyncio.to_thread(daemon.meet)
         yield ProcessArena(verifiers, daemon, directory)

@@ -168,7 +168,7 @@ def test_an_answer_that_no_verifier_sees_says_so_and_later_is_the_targets(
         kill(verifier)
         try:
             first = ask(daemon, "a-key")
-            daemon.kill()
+            daemon.end()
             daemon.start()  # there is no verifier, but it knows what model there was
             second = ask(daemon, "a-key")
             verifier.begin()
@@ -179,7 +179,7 @@ def test_an_answer_that_no_verifier_sees_says_so_and_later_is_the_targets(
             seed = answer.outrider["seed"]
             _, unbroken = ask(daemon, "another", seed=seed)
         finally:
-            daemon.kill()
+            daemon.end()
     for headers, alone in (first, second):
         assert headers["x-outrider-verified"] == "false"
         assert alone.choices[0].finish_reason == "unverified"

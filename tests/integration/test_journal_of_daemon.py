@@ -29,7 +29,7 @@ def daemon(verifier_address: str, int8_bundle_dir: Path, tmp_path: Path) -> Iter
     try:
         yield running
     finally:
-        running.kill()
+        running.end()
 
 
 def pieces(daemon: MortalDaemon, key: str, question: dict[str, Any]) -> Iterator[tuple[int, str]]:
@@ -73,7 +73,7 @@ def test_who_asks_again_after_kill_9_gets_the_whole_answer(
     cut_off: list[tuple[int, str]] = [next(reading) for _ in range(3)]
     while not num_tokens_kept(tmp_path):
         time.sleep(0.01)
-    daemon.kill()
+    daemon.end()
     with pytest.raises(Exception, match=r"peer closed|[Cc]onnection|disconnected|incomplete|reset"):
         cut_off += reading
     (file,) = (tmp_path / "journal").glob("*.answer")
@@ -101,7 +101,7 @@ def test_the_official_client_tries_again_by_itself(daemon: MortalDaemon, tmp_pat
     def restart_in_mid_answer() -> None:
         while num_tokens_kept(tmp_path) < 8:
             time.sleep(0.01)
-        daemon.kill()
+        daemon.end()
         daemon.start()
 
     restarting = threading.Thread(target=restart_in_mid_answer)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from proxied_replicas import SPEC, a_prompt, expected_text, figures_at, generate, running_envoy
-from proxied_replicas import free_port as a_port
 from replicas import Replica
 
 from outrider_edge.grpc_link import GrpcLink
@@ -27,7 +27,7 @@ NUM_TOKENS = 400
 class Upgradable(Replica):
     """A verifier that tells how many sessions it has had."""
 
-    metrics_port: int = field(default_factory=a_port)
+    metrics_port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
         options = ["--metrics-port", str(self.metrics_port), "--drain-grace-s", str(DRAIN_S)]
