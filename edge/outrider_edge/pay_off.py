@@ -15,7 +15,7 @@ WINDOW: Final = 48
 RESTED_WINDOW: Final = 24
 """Passes of rests that are remembered: they are fewer, and so reach as far back."""
 
-LEAST_DRAFTED: Final = 16
+LEAST_DRAFTED: Final = 24
 """Passes with drafts before anything is concluded."""
 
 TRIAL: Final = 6

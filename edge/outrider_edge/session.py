@@ -265,8 +265,11 @@ class EdgeSession:
 
     @property
     def _rests(self) -> bool:
-        """Whether drafting was measured not to pay, or is being compared with a rest."""
-        return self._pay_off.is_resting
+        """Whether drafting was measured not to pay, or is being compared with a rest.
+
+        What sessions of a policy that adapts have shown says nothing to one of another.
+        """
+        return self._policy.adapts and self._pay_off.is_resting
 
     @property
     def _room(self) -> int:

@@ -593,3 +593,24 @@ def test_drafts_that_make_passes_longer_than_they_gain_are_found_out_by_measurin
     assert pair.edge.num_rests == 0  # a fixed policy compares nothing
     assert tree.seconds > 1.5 * alone_s
     assert auto.seconds < 1.06 * alone_s
+
+
+@pytest.mark.parametrize(("policy", "drafts"), [("auto", False), ("tree", True), ("chain", True)])
+def test_what_one_session_has_shown_of_drafting_holds_for_the_next_if_it_adapts(
+    policy: str, drafts: bool
+) -> None:
+    estimators = Estimators()
+    pay_off = estimators.pay_off("greedy")
+    while not pay_off.is_resting:
+        pay_off.saw(1, 0.02)
+    session = EdgeSession(
+        (1, 2),
+        max_outstanding_nodes=8,
+        max_depth=4,
+        max_length=100,
+        regime="greedy",
+        policy=POLICIES[policy],
+        estimators=estimators,
+    )
+    session.receive(Commit(2, (7,), 0, num_rows=1, pass_us=20_000))
+    assert (session.next_run() is not None) == drafts

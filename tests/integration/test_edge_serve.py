@@ -145,7 +145,9 @@ def test_a_completion_streams_and_takes_tokens(client: OpenAI, model: str) -> No
 
 
 def test_usage_tells_what_was_drafted(client: OpenAI, model: str) -> None:
-    answer = client.chat.completions.create(model=model, messages=STORY, max_tokens=48)
+    always: Any = {"outrider": {"policy": "chain"}}  # whether it pays here or not
+    options: Any = {"model": model, "messages": STORY, "max_tokens": 48}
+    answer = client.chat.completions.create(**options, extra_body=always)
     assert answer.usage is not None
     details = answer.usage.completion_tokens_details
     assert details is not None
