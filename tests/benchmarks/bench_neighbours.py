@@ -1,4 +1,4 @@
-"""Benchmark of what an edge and a verifier on one machine cost each other: they share its memory.
+"""Benchmark of what an edge and a verifier on one machine cost each other.
 
 A deployment has them on two machines, the network benchmark on two cores of one. Passes of the
 target run on one core while a draft model runs flat out on another, or stands still; and the other
