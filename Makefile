@@ -8,7 +8,7 @@ PROTO_BASELINE := proto/outrider/v1/image.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test programs check sbom chaos exactness fuzz fuzz-guided bench bench-client bench-daemon bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-neighbours bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
+.PHONY: help setup demo test programs check audit sbom chaos exactness fuzz fuzz-guided bench bench-client bench-daemon bench-draft bench-retrieval bench-tokens bench-gpu bench-link bench-neighbours bench-network bench-wire train-demo-drafter format proto proto-baseline docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,7 +35,7 @@ test: setup programs ## Run all tests
 programs: ## Install the broker, the browser and the like that checks and tests run (Debian, as root)
 	@$(PYTHON) tools/system_programs.py
 
-check: setup programs ## Format, lint, types, import rules, wire, deployment, pins, SBOM: nothing is changed
+check: setup programs ## Format, lint, types, import rules, wire, deployment, pins, audit, SBOM: nothing is changed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -50,7 +50,11 @@ check: setup programs ## Format, lint, types, import rules, wire, deployment, pi
 	$(BIN)/python tools/generate_configuration.py --check
 	$(BIN)/python tools/check_deploy.py
 	$(BIN)/python tools/check_pins.py
+	$(BIN)/python tools/audit_dependencies.py
 	$(MAKE) --no-print-directory sbom
+
+audit: setup ## Fail if the package index knows of a vulnerability in what is pinned
+	$(BIN)/python tools/audit_dependencies.py --strict
 
 sbom: setup ## Write build/sbom.json: all that is installed, as CycloneDX
 	@mkdir -p build
