@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from mortal_process import MortalProcess
 
@@ -23,6 +23,21 @@ class Replica(MortalProcess):
         self.begin()
 
 
+AnyReplica = TypeVar("AnyReplica", bound=Replica)
+
+
+@contextmanager
+def all_ready(started: list[AnyReplica]) -> Iterator[list[AnyReplica]]:
+    """Wait for all of them; they are ended afterwards."""
+    try:
+        for replica in started:
+            replica.ready()
+        yield started
+    finally:
+        for replica in started:
+            replica.end()
+
+
 @contextmanager
 def replicas(
     outrider: Sequence[str | Path], model: str | Path, count: int, *options: str
@@ -36,11 +51,5 @@ def replicas(
         options: further ones of the command.
     """
     command = [*outrider, "verifier", "serve", "--model", model, *options]
-    started = [Replica(command) for _ in range(count)]
-    try:
-        for replica in started:
-            replica.ready()
+    with all_ready([Replica(command) for _ in range(count)]) as started:
         yield started
-    finally:
-        for replica in started:
-            replica.end()

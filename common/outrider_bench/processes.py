@@ -30,7 +30,7 @@ def running(module: str, *arguments: str, core: int | None) -> Iterator["subproc
         arguments: of its command line.
         core: None leaves it where the system puts it.
     """
-    with _on(core):
+    with on_core(core):
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
@@ -128,7 +128,7 @@ def running_player(module: str, settings: object, name: str, core: int | None) -
 
 
 @contextmanager
-def _on(core: int | None) -> Iterator[None]:
+def on_core(core: int | None) -> Iterator[None]:
     """What this thread starts within the block begins, and stays, on one core."""
     if core is None:
         yield

@@ -13,8 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ sys.path.append(str(TESTS))
 from daemons import RunningDaemon, running_daemon  # noqa: E402
 from processes import running_verifier  # noqa: E402
 
+from outrider_bench.processes import on_core  # noqa: E402
 from outrider_common.messages import Commit, ModelInfo, OpenSession  # noqa: E402
 from outrider_common.sampling import SamplingParams  # noqa: E402
 from outrider_edge.grpc_link import GrpcLink  # noqa: E402
@@ -50,17 +51,6 @@ def question(number: int) -> str:
     """Questions of one length that share as little as may be."""
     thing = THINGS[number // 10 % len(THINGS)]
     return f"{number}: write a very long story about {thing} and the people who depend on it."
-
-
-@contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started meanwhile runs there."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 async def bare_first_token_s(link: GrpcLink, info: ModelInfo, prompt: Sequence[int]) -> float:

@@ -5,6 +5,8 @@ import io
 import tarfile
 from pathlib import Path
 
+import bundles
+
 from outrider.v1 import fleet_pb2 as pb
 from outrider_edge.fleet.signatures import (
     make_private_key,
@@ -12,15 +14,6 @@ from outrider_edge.fleet.signatures import (
     signature_of,
     signed_text,
 )
-from outrider_models.bundle import (
-    FORMAT_VERSION,
-    KvLayout,
-    Manifest,
-    ParityReport,
-    QuantisationRecord,
-    tokenizer_fingerprint,
-)
-from outrider_models.checksums import record_files
 
 CONTENTS = {"model.onnx": b"graph", "tokenizer.json": b"{}"}
 
@@ -28,25 +21,7 @@ CONTENTS = {"model.onnx": b"graph", "tokenizer.json": b"{}"}
 def write_bundle(directory: Path, **contents: bytes) -> Path:
     """A bundle that can be loaded, and does not draft."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name, content in CONTENTS.items():
-        (directory / name).write_bytes(contents.get(name, content))
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        name="tiny",
-        source="tiny",
-        architecture="llama",
-        vocab_size=300,
-        max_positions=128,
-        eos_token_ids=(2,),
-        bos_token_id=None,
-        kv=KvLayout(num_layers=2, num_kv_heads=1, head_size=16),
-        quantisation=QuantisationRecord("int8", bits=8, head_bits=8, block_size=32),
-        tokenizer_fingerprint=tokenizer_fingerprint({"a": 0}),
-        tools={},
-        parity=ParityReport(100, 1e-5, 0.01, 0.98, 0.02),
-        files=record_files(directory, CONTENTS),
-    )
-    (directory / "manifest.json").write_text(manifest.to_json())
+    bundles.write_bundle(directory, CONTENTS | contents, name="tiny", eos_token_ids=(2,), tools={})
     return directory
 
 

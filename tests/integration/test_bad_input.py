@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from outrider_models.bundle import MANIFEST_FILE, TOKENIZER_FILE
 from outrider_models.checksums import sha256_of
@@ -46,14 +47,6 @@ def busy_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
-
-
-@pytest.fixture
 def bundle_copy(int8_bundle_dir: Path, tmp_path: Path) -> Path:
     """The bundle again, its large files linked."""
     copy = tmp_path / "bundle"
@@ -69,8 +62,8 @@ def replace(file: Path, content: bytes) -> None:
     file.write_bytes(content)
 
 
-def test_a_verifier_that_is_not_there(free_port: int) -> None:
-    address = f"127.0.0.1:{free_port}"
+def test_a_verifier_that_is_not_there() -> None:
+    address = f"127.0.0.1:{free_port()}"
     result = outrider("edge", "run", "Hi", "--verifier", address)
     assert_one_sentence(result, address, "outrider verifier serve", status=1)
 

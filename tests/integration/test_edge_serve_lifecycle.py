@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx2
 import openai
 import pytest
 from daemons import RunningDaemon, running_daemon
+from ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -44,14 +44,6 @@ def mortal_verifier(port: int, model: Path) -> Iterator["subprocess.Popen[str]"]
         process.stdout.close()
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
-
-
 def begin_a_story(daemon: RunningDaemon, max_tokens: int) -> Any:
     """A stream that has begun."""
     client = daemon.client()
@@ -63,16 +55,15 @@ def begin_a_story(daemon: RunningDaemon, max_tokens: int) -> Any:
     return stream
 
 
-def test_a_verifier_may_come_go_and_come_again(
-    free_port: int, smollm2_dir: Path, int8_bundle_dir: Path
-) -> None:
-    address = f"127.0.0.1:{free_port}"
+def test_a_verifier_may_come_go_and_come_again(smollm2_dir: Path, int8_bundle_dir: Path) -> None:
+    port = free_port()
+    address = f"127.0.0.1:{port}"
     soon = ("--resume-timeout-s", "1", "--connect-timeout-s", "1")
     with running_daemon(address, int8_bundle_dir, *QUICK, *soon) as daemon:
         assert httpx2.get(f"{daemon.url}/health").status_code == 200
         refused = httpx2.get(f"{daemon.url}/ready")
         assert refused.status_code == 503
-        with mortal_verifier(free_port, smollm2_dir) as verifier:
+        with mortal_verifier(port, smollm2_dir) as verifier:
             daemon.wait_until_ready()
             stream = begin_a_story(daemon, 4000)
             os.kill(verifier.pid, signal.SIGKILL)
@@ -81,7 +72,7 @@ def test_a_verifier_may_come_go_and_come_again(
         with daemon.client() as client, pytest.raises(openai.InternalServerError) as caught:
             client.chat.completions.create(model=str(smollm2_dir), messages=STORY)
         assert caught.value.status_code == 503
-        with mortal_verifier(free_port, smollm2_dir):
+        with mortal_verifier(port, smollm2_dir):
             _wait_until_ready_again(daemon)
             assert list(begin_a_story(daemon, 8))
 

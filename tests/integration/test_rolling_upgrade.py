@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ports import free_port
 from proxied_replicas import SPEC, a_prompt, expected_text, figures_at, generate, running_envoy
-from replicas import Replica
+from replicas import Replica, all_ready
 
 from outrider_edge.grpc_link import GrpcLink
 
@@ -71,14 +71,8 @@ class Load:
 
 @pytest.fixture
 def trio() -> Iterator[list[Upgradable]]:
-    started = [Upgradable() for _ in range(3)]
-    try:
-        for replica in started:
-            replica.ready()
+    with all_ready([Upgradable() for _ in range(3)]) as started:
         yield started
-    finally:
-        for replica in started:
-            replica.end()
 
 
 async def test_an_upgrade_of_all_replicas_fails_no_request_and_loses_no_token(
