@@ -22,6 +22,11 @@ TRIAL: Final = 6
 """Passes of a rest that is made to compare."""
 
 PASSES_BETWEEN_TRIALS: Final = 192
+MOST_PASSES_BETWEEN_TRIALS: Final = 1536
+"""From trial to trial: so many at first, twice as many each time that drafting clearly pays."""
+
+CLEARLY: Final = 1.15
+"""Drafting that is faster than this share of a rest's rate clearly pays."""
 
 FIRST_REST: Final = 32
 LONGEST_REST: Final = 512
@@ -48,6 +53,7 @@ class PayOff:
         self._drafted = Rate(WINDOW)
         self._rested = Rate(RESTED_WINDOW)
         self._num_left = 0  # of a rest, in passes
+        self._between_trials = PASSES_BETWEEN_TRIALS
         self._since_trial = PASSES_BETWEEN_TRIALS
         self._next_rest = FIRST_REST
 
@@ -76,7 +82,8 @@ class PayOff:
         drafted = self._drafted
         if drafted.num_passes < LEAST_DRAFTED or drafted.tokens_per_pass >= SURELY_PAYS:
             return 0
-        if self._since_trial >= PASSES_BETWEEN_TRIALS:
+        if self._since_trial >= self._between_trials:
+            self._between_trials = self._passes_to_next_trial()
             self._since_trial = 0
             return TRIAL
         if drafted.per_s >= LEAST_RATIO * self._rested.per_s:
@@ -85,6 +92,13 @@ class PayOff:
         num_passes, self._next_rest = self._next_rest, min(2 * self._next_rest, LONGEST_REST)
         self._drafted = Rate(WINDOW)
         return num_passes
+
+    def _passes_to_next_trial(self) -> int:
+        """More of them after each that showed how much drafting gains: a trial costs that much."""
+        rested_per_s = self._rested.per_s
+        if not rested_per_s or self._drafted.per_s < CLEARLY * rested_per_s:
+            return PASSES_BETWEEN_TRIALS
+        return min(2 * self._between_trials, MOST_PASSES_BETWEEN_TRIALS)
 
 
 class PayOffWatch:

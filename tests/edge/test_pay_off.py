@@ -1,10 +1,19 @@
 """Whether drafting pays, by what is measured."""
 
+import itertools
 import random
 
 import pytest
 
-from outrider_edge.pay_off import FIRST_REST, LEAST_DRAFTED, TRIAL, PayOff, PayOffWatch
+from outrider_edge.pay_off import (
+    FIRST_REST,
+    LEAST_DRAFTED,
+    MOST_PASSES_BETWEEN_TRIALS,
+    PASSES_BETWEEN_TRIALS,
+    TRIAL,
+    PayOff,
+    PayOffWatch,
+)
 
 
 def rest_share(
@@ -37,6 +46,30 @@ def test_drafting_that_makes_passes_longer_than_it_gains_is_rested_from_most_of_
 @pytest.mark.parametrize("passes_per_session", [3000, 40])
 def test_drafting_that_gains_rests_only_to_compare(passes_per_session: int) -> None:
     assert rest_share(20, mean_tokens=1.4, passes_per_session=passes_per_session) < 0.08
+
+
+def passes_at_rest(mean_tokens: float, num_passes: int) -> list[int]:
+    """When trials began, where a pass takes 20 ms and a rest gives one token a pass."""
+    coins, watch, began = random.Random(1), PayOffWatch(PayOff()), []
+    for i in range(num_passes):
+        was_resting = watch.is_resting
+        watch.saw(1 if was_resting else 1 + (coins.random() < mean_tokens - 1), 0.02, 0.0)
+        if watch.is_resting and not was_resting:
+            began.append(i)
+    return began
+
+
+def test_trials_become_rare_while_drafting_clearly_pays() -> None:
+    began = passes_at_rest(mean_tokens=1.5, num_passes=8000)
+    gaps = [after - before for before, after in itertools.pairwise(began)]
+    assert len(gaps) >= 5
+    assert all(1.8 < after / before < 2.2 for before, after in itertools.pairwise(gaps[:4]))
+    assert gaps[-1] == pytest.approx(MOST_PASSES_BETWEEN_TRIALS, rel=0.05)
+
+
+def test_trials_stay_frequent_while_drafting_hardly_pays() -> None:
+    began = passes_at_rest(mean_tokens=1.05, num_passes=3000)
+    assert len(began) > 3000 / (2 * PASSES_BETWEEN_TRIALS)
 
 
 def test_drafting_that_surely_pays_never_rests() -> None:
