@@ -28,6 +28,7 @@ from outrider_cloud.engine_stats import EngineStats
 from outrider_cloud.handlers import SERVICE_NAME, add_to_server
 from outrider_cloud.health import health_port
 from outrider_cloud.metrics_endpoint import offered_metrics
+from outrider_cloud.recorded_target import RecordedTarget
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
 from outrider_cloud.security import NO_SECURITY, ServerSecurity, load_security
 from outrider_cloud.service import VerifierServicer
@@ -43,6 +44,7 @@ from outrider_common.errors import (
     UnavailableError,
 )
 from outrider_common.messages import Limits
+from outrider_common.recording import Recording
 from outrider_common.settings.telemetry import TelemetrySettings
 from outrider_common.settings.verifier import VerifierSettings
 from outrider_common.spans import NO_SPANS, Spans, spans_of
@@ -53,7 +55,10 @@ from outrider_models.store import ModelStore
 _logger = logging.getLogger(__name__)
 
 SYNTHETIC_PAGE_TOKENS: Final = 16
-"""Tokens of a page of a synthetic target."""
+"""Tokens of a page of a synthetic target, or a recorded one."""
+
+RECORDED_KV_BYTES: Final = 1024
+"""What a recorded target says that its KV cache takes for a token."""
 
 KEEPALIVE_MS: Final = 10_000
 """An edge from which nothing comes for so long is asked, by HTTP/2's own pings, whether it is
@@ -83,6 +88,8 @@ def build_engine(settings: VerifierSettings, store: ModelStore) -> BatchingEngin
     """
     if SyntheticSpec.is_meant_by(settings.model):
         target, fingerprint = _synthetic_target(settings)
+    elif Recording.is_meant_by(settings.model):
+        target, fingerprint = _recorded_target(settings)
     else:
         from outrider_cloud.target_loading import load_target  # torch takes seconds to import
 
@@ -94,10 +101,22 @@ def build_engine(settings: VerifierSettings, store: ModelStore) -> BatchingEngin
 
 def _synthetic_target(settings: VerifierSettings) -> tuple[Target, str]:
     spec = SyntheticSpec.parse(settings.model)
-    num_bytes = (settings.kv_cache_mib or CPU_KV_CACHE_MIB) << 20
-    num_pages = num_bytes // (spec.kv_bytes * SYNTHETIC_PAGE_TOKENS)
+    num_pages = _num_pages(settings, spec.kv_bytes)
     target = SyntheticTarget(spec, num_pages, SYNTHETIC_PAGE_TOKENS)
     return target, spec.tokenizer_fingerprint
+
+
+def _recorded_target(settings: VerifierSettings) -> tuple[Target, str]:
+    recording = Recording.named(settings.model)
+    num_pages = _num_pages(settings, RECORDED_KV_BYTES)
+    target = RecordedTarget(recording, num_pages, SYNTHETIC_PAGE_TOKENS, RECORDED_KV_BYTES)
+    return target, recording.tokenizer
+
+
+def _num_pages(settings: VerifierSettings, kv_bytes: int) -> int:
+    """Of a target that only says what its cache takes, in bytes for a token."""
+    num_bytes = (settings.kv_cache_mib or CPU_KV_CACHE_MIB) << 20
+    return num_bytes // (kv_bytes * SYNTHETIC_PAGE_TOKENS)
 
 
 def packing_scheduler(settings: VerifierSettings) -> PackingScheduler:

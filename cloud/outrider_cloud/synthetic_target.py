@@ -6,13 +6,12 @@ that a wrong page table gives a wrong text. Knows nothing of sessions or accepta
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from outrider_cloud.choice import (
     ChoicePoint,
@@ -21,13 +20,12 @@ from outrider_cloud.choice import (
     logprobs_of_one,
     runner_ups_of_one,
 )
+from outrider_cloud.page_tables import Ints, PageTables, begins, ints, within
 from outrider_cloud.paged_sequence import Move
 from outrider_cloud.target import CACHED_TEXT, CacheShape, Segment
 from outrider_common.acceptance import ExactRule
 from outrider_common.logprobs import TokenLogprobs
 from outrider_common.synthetic import EOS, SyntheticSpec, seen_positions, token_after
-
-Ints = NDArray[np.int64]
 
 PEAK: Final = 64.0
 """The logit of the next token; that of all others is 0, but for the end of text, which is never.
@@ -175,7 +173,7 @@ class SyntheticTarget:
         Takes c0 + c1 * rows: what the computing here has not used is slept when it is waited for.
         """
         began = self._clock()
-        tables = _PageTables.of(segments, self._shape.page_tokens)
+        tables = PageTables.of(segments, self._shape.page_tokens)
         num_rows = self._write(segments, tables)
         logits = SyntheticLogits(self._next_tokens(segments, tables), self._spec.vocab)
         return SyntheticPass(logits, began + self._spec.pass_s(num_rows), self._sleep, self._clock)
@@ -189,17 +187,15 @@ class SyntheticTarget:
         for move in moves:
             self._slots[move.destination] = self._slots[move.source]
 
-    def _write(self, segments: Sequence[Segment], tables: "_PageTables") -> int:
+    def _write(self, segments: Sequence[Segment], tables: PageTables) -> int:
         """Cache the tokens of all rows; how many there are."""
-        sizes = [len(segment.rows.tokens) for segment in segments]
-        owners, offsets = _within(sizes)
-        slots = tables.slots(owners, tables.lengths[owners] + offsets)
-        self._slots[slots] = _ints(
-            chain.from_iterable(segment.rows.tokens for segment in segments), sum(sizes)
+        slots = tables.slots_of_rows(segments)
+        self._slots[slots] = ints(
+            chain.from_iterable(segment.rows.tokens for segment in segments), len(slots)
         )
         return len(slots)
 
-    def _next_tokens(self, segments: Sequence[Segment], tables: "_PageTables") -> Ints:
+    def _next_tokens(self, segments: Sequence[Segment], tables: PageTables) -> Ints:
         """The target's token after the path of each wanted row."""
         paths = _Paths.of(segments)
         if not len(paths.owners):
@@ -212,39 +208,6 @@ class SyntheticTarget:
             places = np.where(positions < cached, positions, cached + paths.offsets[rows])
             seen.append(self._slots[tables.slots(paths.owners, places)].astype(np.int64))
         return token_after(self._spec, lengths, seen)
-
-
-@dataclass(frozen=True, slots=True)
-class _PageTables:
-    """Where each segment's tokens are cached.
-
-    Attributes:
-        pages: the page tables, behind one another.
-        begins: where each segment's begins, [segments].
-        lengths: the cached tokens of each segment, [segments].
-        page_tokens: tokens that a page has room for.
-    """
-
-    pages: Ints
-    begins: Ints
-    lengths: Ints
-    page_tokens: int
-
-    @classmethod
-    def of(cls, segments: Sequence[Segment], page_tokens: int) -> "_PageTables":
-        sizes = [len(segment.pages) for segment in segments]
-        return cls(
-            pages=_ints(chain.from_iterable(segment.pages for segment in segments), sum(sizes)),
-            begins=_begins(sizes),
-            lengths=_ints((segment.length for segment in segments), len(segments)),
-            page_tokens=page_tokens,
-        )
-
-    def slots(self, owners: Ints, places: Ints) -> Ints:
-        """The slots of the given places, counted from the start of the owners' page tables."""
-        pages = self.pages[self.begins[owners] + places // self.page_tokens]
-        slots: Ints = pages * self.page_tokens + places % self.page_tokens
-        return slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,17 +235,17 @@ class _Paths:
         indices = [i for i, segment in enumerate(segments) if segment.rows.num_logits_rows]
         all_rows = [segments[i].rows for i in indices]
         sizes = [len(rows.tokens) for rows in all_rows]
-        owners, offsets = _within(sizes)
-        parents = _ints(chain.from_iterable(rows.parents for rows in all_rows), sum(sizes))
-        parents = np.where(parents == CACHED_TEXT, offsets, parents) + _begins(sizes)[owners]
-        firsts = _ints((rows.first_logits_row for rows in all_rows), len(all_rows))
+        owners, offsets = within(sizes)
+        parents = ints(chain.from_iterable(rows.parents for rows in all_rows), sum(sizes))
+        parents = np.where(parents == CACHED_TEXT, offsets, parents) + begins(sizes)[owners]
+        firsts = ints((rows.first_logits_row for rows in all_rows), len(all_rows))
         wanted = np.flatnonzero(offsets >= firsts[owners])
         return cls(
             parents=parents,
             depths=_depths(parents),
             offsets=offsets,
             wanted=wanted,
-            owners=_ints(indices, len(indices))[owners[wanted]],
+            owners=ints(indices, len(indices))[owners[wanted]],
         )
 
     def ancestors(self, depths: Ints) -> Ints:
@@ -301,21 +264,6 @@ def _depths(parents: Ints) -> Ints:
         depths += is_below
         rows = parents[rows]
     return depths
-
-
-def _within(sizes: Sequence[int]) -> tuple[Ints, Ints]:
-    """For the members of groups of these sizes: which group, and which place within it."""
-    owners = np.repeat(np.arange(len(sizes)), sizes)
-    return owners, np.arange(len(owners)) - _begins(sizes)[owners]
-
-
-def _begins(sizes: Sequence[int]) -> Ints:
-    """Where each of several groups begins when they stand behind one another."""
-    return _ints(accumulate(sizes, initial=0), len(sizes))
-
-
-def _ints(numbers: Iterable[int], count: int) -> Ints:
-    return np.fromiter(numbers, dtype=np.int64, count=count)
 
 
 def _takes_the_peak(point: ChoicePoint) -> bool:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar, get_args
 from outrider_bench import quantities
 from outrider_bench.lineup import PLANS, Place
 from outrider_bench.results import Request
+from outrider_bench.targets import is_real
 from outrider_common.errors import ConfigError
 from outrider_common.settings.edge import ProposerName
 from outrider_common.synthetic import SyntheticSpec
@@ -94,7 +95,7 @@ def request_for(
     is_synthetic = SyntheticSpec.is_meant_by(target)
     spec = str(SyntheticSpec.parse(target)) if is_synthetic else target
     whole = asked.over(defaults)
-    every_policy = ",".join(_all_policies(is_synthetic))
+    every_policy = ",".join(_all_policies(target))
     return Request(
         target=spec,
         pairs=(spec,) if is_synthetic else bundles,
@@ -133,8 +134,8 @@ def assistants_from(said: tuple[str, ...]) -> Mapping[str, Path]:
     return found
 
 
-def _all_policies(is_synthetic: bool) -> tuple[str, ...]:
-    left_out = {Place.TRANSFORMERS} if is_synthetic else set()
+def _all_policies(target: str) -> tuple[str, ...]:
+    left_out = set() if is_real(target) else {Place.TRANSFORMERS}
     return tuple(name for name, plan in PLANS.items() if plan.place not in left_out)
 
 

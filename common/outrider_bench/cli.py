@@ -27,12 +27,15 @@ from outrider_bench.link import LOOPBACK, LinkEmulator
 from outrider_bench.link_stats import LinkStats, WayStats
 from outrider_bench.precise_loop import precise_event_loop
 from outrider_bench.profile import PROFILES, LinkProfile, named_profile
+from outrider_bench.recorder import RecordRequest
+from outrider_bench.recorder import record as recorded
 from outrider_bench.report_files import read_measured, read_trace, write_report
 from outrider_bench.report_page import Report
 from outrider_bench.sources import CHECKOUT_PROMPTS, file_in_words
 from outrider_charts.png import can_render
 from outrider_common.cli_options import settings_options
 from outrider_common.config_loading import LoadedSettings
+from outrider_common.output_file import require_writable
 from outrider_common.settings.edge import DEFAULT_BUNDLE
 from outrider_common.settings.models import ModelSettings
 from outrider_common.settings.section import DEFAULT_MODEL
@@ -62,7 +65,7 @@ def bench() -> None:
     default=DEFAULT_MODEL,
     show_default=True,
     metavar="MODEL",
-    help="The target, or 'synthetic:c0=55ms,c1=0.3ms,acceptance=0.8'.",
+    help="The target, 'synthetic:c0=55ms,c1=0.3ms,acceptance=0.8', or 'recorded:FILE'.",
 )
 @click.option(
     "--bundle", "bundles", multiple=True, metavar="NAME", help="A drafter bundle. Repeatable."
@@ -141,6 +144,57 @@ def run(
     with interrupted_by_sigterm(), terminal:
         results = bench_run.run()
     click.echo(f"{len(results.cells)} cells in {out}")
+
+
+@bench.command()
+@click.option("--target", default=DEFAULT_MODEL, show_default=True, metavar="MODEL")
+@click.option(
+    "--bundle",
+    default=DEFAULT_BUNDLE,
+    show_default=True,
+    metavar="NAME",
+    help="A drafter of the target, for its tokenizer and chat template.",
+)
+@click.option("--prompts", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.option(
+    "--num-prompts",
+    type=click.IntRange(min=1),
+    default=FULL.num_prompts,
+    show_default=True,
+    help="As many as the runs have that play it.",
+)
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=2),
+    default=FULL.tokens,
+    show_default=True,
+    help="Of an answer at most; runs that play it may ask for fewer.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("recording.json"),
+    show_default=True,
+    metavar="FILE",
+)
+@settings_options(ModelSettings)
+def record(out: Path, prompts: Path | None, loaded: LoadedSettings, **asked: Any) -> None:
+    """Record the greedy answers of a target, and how long its passes take while nobody drafts.
+
+    'outrider bench run --target recorded:FILE' plays them: edge and verifier are then as if on two
+    machines, although they share one.
+    """
+    require_writable(out, "--out")
+    prompts = prompts or (CHECKOUT_PROMPTS if CHECKOUT_PROMPTS.is_file() else None)
+    store = ModelStore(loaded.settings.models.cache_dir or default_root())
+    terminal = BenchTerminal()
+    with interrupted_by_sigterm(), terminal:
+        recording = recorded(RecordRequest(prompts=prompts, **asked), store, terminal)
+    recording.write(out)
+    click.echo(
+        f"{len(recording.texts)} answers in {out}; a pass of n rows takes "
+        f"{recording.c0_s * 1e3:.2f} ms + n * {recording.c1_s * 1e3:.2f} ms"
+    )
 
 
 @bench.command()

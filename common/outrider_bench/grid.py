@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from outrider_bench.results import Circumstances, Request
 from outrider_common.errors import ConfigError
+from outrider_common.recording import Recording
 
 _Item = TypeVar("_Item")
 
@@ -34,6 +35,8 @@ def check_request(request: Request) -> None:
             raise ConfigError(f"The grid has no {what}; give at least one.")
         if len(set(values)) != len(values):
             raise ConfigError(f"The grid has a {what} twice; give each once.")
+    if Recording.is_meant_by(request.target) and any(request.temperatures):
+        raise ConfigError(f"'{request.target}' holds greedy answers only; give --temperature 0.")
     most = max(request.sessions)
     if most > request.num_prompts:
         raise ConfigError(

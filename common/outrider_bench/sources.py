@@ -11,6 +11,7 @@ from typing import Final
 from outrider_bench.assistants import NO_ASSISTANT, in_words, kind_for
 from outrider_bench.grid import spread_over_tasks
 from outrider_bench.lineup import Place, Plan
+from outrider_bench.targets import is_real
 from outrider_bench.transformers_player import TransformersPlayerSettings
 from outrider_common.errors import ConfigError
 from outrider_common.prompts import Prompt, read_prompts
@@ -62,16 +63,16 @@ def find_pair(
         OutriderError: something is not there.
     """
     others = [plan for plan in plans if plan.place is Place.TRANSFORMERS]
+    if others and not is_real(target):
+        raise ConfigError(
+            f"The policy '{others[0].name}' needs a real target, and '{target}' is none; "
+            "leave it out."
+        )
     if SyntheticSpec.is_meant_by(target):
-        if others:
-            raise ConfigError(
-                f"The policy '{others[0].name}' needs a real target, and '{target}' is synthetic; "
-                "leave it out."
-            )
         return PairSources(plans)
-    directory = store.resolve_model(target)
+    directory = store.resolve_model(target) if is_real(target) else None
     bundle = Bundle.load(store.resolve_bundle(pair))
-    if not others:
+    if directory is None or not others:
         return PairSources(plans, bundle.path)
     return _beside_transformers(plans, directory, bundle, assistants.get(pair))
 

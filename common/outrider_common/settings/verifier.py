@@ -53,7 +53,8 @@ class VerifierSettings(Section):
         min_length=1,
         description=(
             "The target model: a name in the model store, hf:org/name, or a directory. "
-            "'synthetic:c0=20ms,c1=0.2ms,acceptance=0.8' is a stand-in for load tests."
+            "'synthetic:c0=20ms,c1=0.2ms,acceptance=0.8' is a stand-in for load tests, "
+            "'recorded:FILE' plays what 'outrider bench record' has written."
         ),
         json_schema_extra={OTHER_FLAG: "--target"},
     )
