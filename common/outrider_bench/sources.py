@@ -15,6 +15,7 @@ from outrider_bench.targets import is_real
 from outrider_bench.transformers_player import TransformersPlayerSettings
 from outrider_common.errors import ConfigError
 from outrider_common.prompts import Prompt, read_prompts
+from outrider_common.recording import Recording
 from outrider_common.synthetic import NAME, SyntheticSpec
 from outrider_models.bundle import Bundle
 from outrider_models.store import ModelStore
@@ -70,6 +71,8 @@ def find_pair(
         )
     if SyntheticSpec.is_meant_by(target):
         return PairSources(plans)
+    if Recording.is_meant_by(target):
+        Recording.named(target)  # so that one which cannot be played is refused before a run
     directory = store.resolve_model(target) if is_real(target) else None
     bundle = Bundle.load(store.resolve_bundle(pair))
     if directory is None or not others:

@@ -103,6 +103,12 @@ def test_the_link_shares_the_edges_core_only_where_there_are_but_two(
         (["--target", "none-such"], "There is no model 'none-such'"),
         (["--target", "synthetic:x=1"], "A synthetic target has no 'x'"),
         (["--target", "synthetic", "--policies", "assisted"], "needs a real target"),
+        (["--target", "recorded:x", "--temperature", "1"], "holds greedy answers only"),
+        (["--target", "recorded:x", "--temperature", "0"], "The recording 'x' cannot be read"),
+        (
+            ["--target", "recorded:x", "--temperature", "0", "--policies", "assisted"],
+            "needs a real target",
+        ),
         (["--prompts", "none.jsonl"], "The prompts 'none.jsonl' cannot be read"),
         (["--sessions", "50"], "50 sessions at once need as many prompts"),
         (["--out", "/none/such/file.json", "--target", "synthetic"], "cannot be written"),

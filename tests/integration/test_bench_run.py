@@ -1,5 +1,6 @@
 """`outrider bench run` with its real processes: verifier, link, players."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from outrider_bench.lineup import BLOCK_LENGTHS
 from outrider_bench.results import BenchResults
 from outrider_bench.results_file import read_results
+from outrider_common.recording import Recording
 
 COMMAND = [sys.executable, "-m", "outrider", "bench", "run"]
 SYNTHETIC = "synthetic:vocab=200,c0=4ms,c1=0.05ms,acceptance=0.9"
@@ -71,6 +73,35 @@ def test_what_is_interrupted_leaves_a_file_and_goes_on(tmp_path: Path) -> None:
     assert after.finished
     assert after.rounds[: len(before.rounds)] == before.rounds
     assert len(after.rounds) == 6
+
+
+@pytest.mark.slow
+def test_a_recorded_target_is_drafted_for_as_the_real_one(
+    smollm2_dir: Path, int4_bundle_dir: Path, tmp_path: Path
+) -> None:
+    prompts, recording = tmp_path / "prompts.jsonl", tmp_path / "heard.json"
+    questions = ("Why is the sky blue?", "Tell a story about a fox.")
+    prompts.write_text("".join(json.dumps({"prompt": each}) + "\n" for each in questions))
+    asked = ("--prompts", prompts, "--num-prompts", "2", "--tokens", "24")
+    drafter = ("--bundle", int4_bundle_dir)
+    done = subprocess.run(
+        [*COMMAND[:-1], "record", "--target", smollm2_dir, *drafter, *asked, "--out", recording],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 answers in" in done.stdout
+    heard = Recording.named(f"recorded:{recording}")
+    grid = ("--rtt", "5ms", "--temperature", "0", "--rounds", "1", "--warm-up", "1")
+    played = ("--target", f"recorded:{recording}", *drafter, *asked)
+    results = measured(tmp_path / "r.json", *played, *grid, "--policies", "cloud,chain")
+    for answer in results.rounds[0].answers:
+        assert answer.tokens == len(heard.texts[answer.prompt].answer)
+    chain = results.cells[1]
+    assert (chain.policy, chain.exact) == ("chain", True)
+    assert (chain.acceptance_rate or 0) > 0.3
 
 
 @pytest.mark.slow
