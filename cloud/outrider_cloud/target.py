@@ -7,7 +7,7 @@ with every pass. Knows nothing of sessions, acceptance or the network.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from outrider_cloud.choice import PassLogits
 from outrider_cloud.paged_sequence import Move
@@ -19,8 +19,7 @@ CPU_KV_CACHE_MIB: Final = 1024
 """Of the KV cache on a CPU, unless told otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """The tokens of one sequence that one pass computes.
 
     Attributes:
@@ -57,8 +56,7 @@ class Rows:
         return depths
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """The part of a pass that belongs to one sequence; a sequence has at most one in a pass.
 
     Attributes:

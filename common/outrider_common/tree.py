@@ -7,6 +7,7 @@ the committed text as far as both go. Knows nothing of models, messages or time.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from outrider_common.acceptance import SparseDistribution
 from outrider_common.errors import ProtocolViolationError
@@ -88,8 +89,7 @@ class TreeNode:
             pending.extend(node.children.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """What became of one committed token.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Benchmark of the host's work between two passes: for each session, on one thread.
+"""Benchmark of the host's work between two passes, as processor time for each session.
 
 The target is synthetic and takes no time; edges take their commits and draft while a pass runs, as
 they would, so that neither counts. What is left is accepting, committing, scheduling and planning,
@@ -9,7 +9,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
@@ -21,7 +21,7 @@ from rich.console import Console
 from outrider_cloud.pass_cost import PassCost
 from outrider_cloud.pass_layout import PassLayout
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler
-from outrider_cloud.server import engine_around
+from outrider_cloud.server import engine_around, leave_to_stay
 from outrider_cloud.synthetic_target import SyntheticLogits, SyntheticPass, SyntheticTarget
 from outrider_cloud.target import Segment
 from outrider_common.settings.verifier import VerifierSettings
@@ -41,6 +41,8 @@ class FreeRows(PassCost):
 class WatchedTarget(SyntheticTarget):
     """Notes for how long the host was busy between two passes, and how long laying one out takes.
 
+    By the processor time of the engine's thread: others may use the machine, too.
+
     Args:
         ends: what edges measure by.
     """
@@ -48,31 +50,40 @@ class WatchedTarget(SyntheticTarget):
     def __init__(self, ends: PassEnds) -> None:
         super().__init__(SPEC, NUM_PAGES)
         self._ends = ends
+        self._ended_at: float | None = None
         self.between_s: list[float] = []
         self.layout_s: list[float] = []
 
     def begin(self, segments: Sequence[Segment]) -> SyntheticPass:
-        """See `SyntheticTarget.begin`; the clock stands still here."""
-        began = time.perf_counter()
-        if self._ends.readings:
-            self.between_s.append(began - self._ends.readings[-1])
+        """See `SyntheticTarget.begin`."""
+        began = time.thread_time()
+        if self._ended_at is not None:
+            self.between_s.append(began - self._ended_at)
         PassLayout.of(segments, self.cache_shape.page_tokens)
-        self.layout_s.append(time.perf_counter() - began)
-        return WatchedPass(super().begin(segments).result(), self._ends)
+        self.layout_s.append(time.thread_time() - began)
+        return WatchedPass(super().begin(segments).result(), self._end)
+
+    def _end(self) -> None:
+        self._ends.sleep(0.0)
+        self._ended_at = time.thread_time()
 
 
 class WatchedPass(SyntheticPass):
-    """Notes when it has ended."""
+    """Says when somebody has its result.
 
-    def __init__(self, logits: SyntheticLogits, ends: PassEnds) -> None:
+    Args:
+        logits: what it yields.
+        end: called when they are asked for.
+    """
+
+    def __init__(self, logits: SyntheticLogits, end: Callable[[], None]) -> None:
         super().__init__(logits, 0.0, time.sleep, time.perf_counter)
-        self._ends = ends
+        self._end = end
 
     def result(self) -> SyntheticLogits:
         """See `RunningPass.result`."""
-        logits = super().result()
-        self._ends.sleep(0.0)
-        return logits
+        self._end()
+        return super().result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +112,9 @@ def measure(num_sessions: int, num_nodes: int, num_passes: int) -> Figures:
     settings = VerifierSettings(
         max_sessions=num_sessions, max_nodes_per_session=(PASSES_AHEAD + 1) * (num_nodes + 1)
     )
-    engine = engine_around(target, PackingScheduler(limits, cost=FreeRows()), settings, "")
+    scheduler = PackingScheduler(limits, cost=FreeRows())
+    scheduler.calibrate([(1, 0.02), (num_rows + 1, 0.02)])  # as a verifier does when it starts
+    engine = engine_around(target, scheduler, settings, "")
     num_tokens = (WARM_UPS + num_passes) * (num_nodes + 1)
     edges = []
     for session in range(num_sessions):
@@ -110,6 +123,7 @@ def measure(num_sessions: int, num_nodes: int, num_passes: int) -> Figures:
         edge.session = engine.open(open_message(text[:1], num_tokens, engine.info), edge.take)
         edge.draft()
         edges.append(edge)
+    leave_to_stay()  # as a verifier does when it is ready
     engine.start()  # its thread hands commits to the edges while a pass runs, and only then
     while not all(edge.is_finished for edge in edges):
         time.sleep(0.05)

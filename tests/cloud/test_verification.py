@@ -162,10 +162,10 @@ def test_an_own_guess_may_be_right_where_all_drafts_are_wrong() -> None:
 def test_no_rule_ever_sees_an_own_guess() -> None:
     tree = a_tree()
     plan = with_guesses(tree, (tree.frontier, (7,)))
-    assert next(a_walk(plan, FAR).all_points()).children == (1, 4)
+    assert a_walk(plan, FAR).points[0].children == (1, 4)
     alone = SpeculationTree([9, 5])
     plan = with_guesses(alone, (alone.frontier, (7,)))
-    assert [point.children for point in a_walk(plan, FAR).all_points()] == [(), ()]
+    assert [point.children for point in a_walk(plan, FAR).points] == [(), ()]
 
 
 def test_without_drafts_the_target_hedges() -> None:
@@ -213,7 +213,7 @@ def test_sessions_walk_together_each_over_its_own_rows() -> None:
 
 def test_penalties_see_the_text_and_the_path_that_was_walked() -> None:
     plan = a_plan(a_tree())
-    seen = [point.output_tokens for point in a_walk(plan, FAR, presence_penalty=1.0).all_points()]
+    seen = [point.output_tokens for point in a_walk(plan, FAR, presence_penalty=1.0).points]
     assert seen == [(5,), (5, 1), (5, 4), (5, 1, 2), (5, 4, 6), (5, 1, 3)]
     one = a_walk(plan, FAR, presence_penalty=1.0)
     one.advance(1)
