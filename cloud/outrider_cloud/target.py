@@ -43,18 +43,6 @@ class Rows(NamedTuple):
         """For how many rows logits are wanted."""
         return len(self.tokens) - self.first_logits_row
 
-    @property
-    def is_chain(self) -> bool:
-        """Whether each row follows the one before it."""
-        return self.parents == tuple(range(CACHED_TEXT, len(self.parents) - 1))
-
-    def depths(self) -> list[int]:
-        """For each row how many rows its path has above it."""
-        depths: list[int] = []
-        for parent in self.parents:
-            depths.append(0 if parent == CACHED_TEXT else depths[parent] + 1)
-        return depths
-
 
 class Segment(NamedTuple):
     """The part of a pass that belongs to one sequence; a sequence has at most one in a pass.
