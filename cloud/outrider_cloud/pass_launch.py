@@ -72,8 +72,14 @@ class _QueuedPass:
         self._stream = stream
 
     def result(self) -> TensorLogits:
-        """See `RunningPass.result`. The device waits here, not the host."""
+        """See `RunningPass.result`. The device waits here, not the host.
+
+        Unless there is nothing to read, so that nobody would wait: chunks of prompts would be
+        queued without end then, before whoever comes next, and seem to take no time.
+        """
         torch.cuda.current_stream().wait_stream(self._stream)
+        if not self._logits.num_rows:
+            self._stream.synchronize()
         return self._logits
 
 

@@ -33,7 +33,9 @@ PASSES_AHEAD: Final = 2
 """For how many passes an edge may have nodes outstanding: one that runs, one that is to come."""
 
 
-@dataclass(slots=True)  # one is made of every session before every pass: frozen takes 3 times as long
+@dataclass(
+    slots=True
+)  # one is made of every session before every pass: frozen takes 3 times as long
 class Load:
     """What one session could have computed.
 
