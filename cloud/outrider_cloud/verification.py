@@ -112,9 +112,7 @@ def plan_pass(frontier: TreeNode, nodes: Sequence[TreeNode]) -> PassPlan:
 
     Nodes without an id are guesses of the verifier's own.
     """
-    row_of = {frontier: 0}
-    for row, node in enumerate(nodes, start=1):
-        row_of[node] = row
+    row_of = {node: row for row, node in enumerate((frontier, *nodes))}
     return PassPlan(
         Rows(
             (frontier.token, *[node.token for node in nodes]),
