@@ -247,14 +247,17 @@ class SpeculationTree:
         carrier = children.pop(token, None)
         for sibling in children.values():
             self._prune(sibling)
+        position = len(self._tokens)
         self._tokens.append(token)
-        position = len(self._tokens) - 1
-        self._frontier = carrier or TreeNode(token, position)
-        self._frontier.parent = None
-        for node_id in self._frontier.ids:
+        if carrier is None:
+            self._frontier = TreeNode(token, position)
+            return Committed(token, position, None)
+        self._frontier = carrier
+        carrier.parent = None
+        for node_id in carrier.ids:
             del self._live[node_id]
             self._name_position(node_id, position)
-        return Committed(token, position, carrier.ids[0] if carrier else None)
+        return Committed(token, position, carrier.ids[0])
 
     def _prune(self, root: TreeNode) -> None:
         for node in root.subtree():
@@ -263,7 +266,7 @@ class SpeculationTree:
 
     def _name_position(self, node_id: int, position: int) -> None:
         self._committed_ids[node_id] = position
-        while len(self._committed_ids) > self._window:
+        if len(self._committed_ids) > self._window:
             del self._committed_ids[next(iter(self._committed_ids))]
 
 
