@@ -119,6 +119,19 @@ def test_a_node_that_no_pass_has_checked_is_wasted_when_its_session_is_over() ->
     assert found["wasted_nodes_total refuted"] == 0
 
 
+def test_what_its_last_pass_has_checked_counts_before_a_session_is_over() -> None:
+    engine = make_engine()
+    session, events = opened(engine, [1, 2, 3])
+    text = greedy_text([1, 2, 3], NUM_TOKENS - 1, stop=())
+    parents = [AtPosition(2), *(AtNode(node_id) for node_id in range(1, len(text)))]
+    session.extend([DraftNode(i + 1, text[i], parent) for i, parent in enumerate(parents)])
+    run_to_the_end(engine)
+    assert len(commits(events)) == 1
+    found = read(engine)
+    assert found["spec_decode_num_accepted_tokens_total"] == len(text)
+    assert found["wasted_nodes_total unchecked"] == 0
+
+
 def test_every_token_has_an_origin_and_they_add_up() -> None:
     engine = make_engine()
     done = drafted_session(engine)
