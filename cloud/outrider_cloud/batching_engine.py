@@ -398,6 +398,7 @@ class BatchingEngine:
             on_unwanted=self._unwanted.append,
             max_own_guesses=self._max_own_guesses,
             max_unread=max_unread,
+            clock=self._clock,
         )
 
     def _end_unwanted(self) -> None:
