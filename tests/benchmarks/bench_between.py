@@ -123,7 +123,6 @@ def measure(num_sessions: int, num_nodes: int, num_passes: int) -> Figures:
         edge.session = engine.open(open_message(text[:1], num_tokens, engine.info), edge.take)
         edge.draft()
         edges.append(edge)
-    leave_to_stay()  # as a verifier does when it is ready
     engine.start()  # its thread hands commits to the edges while a pass runs, and only then
     while not all(edge.is_finished for edge in edges):
         time.sleep(0.05)
@@ -171,4 +170,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    leave_to_stay()  # as a verifier does when it is ready
     sys.exit(main())
