@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from outrider_cloud.choice import UNUSABLE, ChoicePoint, Logits, choose_one
+from outrider_cloud.device_faults import device_faults_told
 from outrider_cloud.fused_sampling import fused_exact_token
 from outrider_common import noise
 from outrider_common.acceptance import ExactRule, RejectionRule, RelaxedRule, TypicalRule
@@ -67,12 +68,14 @@ class TensorLogits:
         """On an accelerator a second call costs more than a few rows more."""
         return self._logits.device.type != "cpu"
 
+    @device_faults_told()
     def choose(self, points: Sequence[ChoicePoint]) -> list[int]:
         """See `PassLogits.choose`."""
         if self._logits.device.type != "cpu":
             return choose_batched(self._logits, points)
         return [_choose_on_cpu(self._logits[point.row].float().numpy(), point) for point in points]
 
+    @device_faults_told()
     def runner_ups(
         self, rows: Sequence[int], tokens: Sequence[int], count: int
     ) -> list[tuple[int, ...]]:
@@ -85,6 +88,7 @@ class TensorLogits:
             best = values.topk(min(count, values.shape[1] - 1)).indices
         return [tuple(row) for row in best.tolist()]
 
+    @device_faults_told()
     def logprobs(
         self, rows: Sequence[int], tokens: Sequence[int], count: int
     ) -> list[TokenLogprobs]:

@@ -38,7 +38,7 @@ from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Scheduler
 from outrider_cloud.session import Settled, VerifierSession, Work
 from outrider_cloud.session_book import SessionBook
 from outrider_cloud.shadow import ShadowDecoder, ShadowStats
-from outrider_cloud.target import Rows, RunningPass, Segment, Target
+from outrider_cloud.target import DeviceLostError, Rows, RunningPass, Segment, Target
 from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, walk_together
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode, ExactRule
@@ -502,6 +502,8 @@ class BatchingEngine:
         """The logits of a pass; a part that fails ends its own session and no other."""
         try:
             return [_Computed(part, running.result())]
+        except DeviceLostError:
+            raise  # no other part would fare better
         except Exception as error:  # whatever a model may raise
             return self._compute_one_by_one(part.assignments, error)
 
@@ -537,6 +539,8 @@ class BatchingEngine:
         """All together; if that fails, one by one, to find out whose rule it was."""
         try:
             walk_together([one.walk for one in walks], logits)
+        except DeviceLostError:
+            raise  # no other walk would fare better
         except Exception as error:  # whatever a rule may raise
             if len(walks) == 1:
                 _log_failure(walks[0].session, error)

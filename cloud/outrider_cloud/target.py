@@ -19,6 +19,10 @@ CPU_KV_CACHE_MIB: Final = 1024
 """Of the KV cache on a CPU, unless told otherwise."""
 
 
+class DeviceLostError(Exception):
+    """The target can compute nothing more, for anybody, until the process has begun anew."""
+
+
 class Rows(NamedTuple):
     """The tokens of one sequence that one pass computes.
 
@@ -80,7 +84,8 @@ class RunningPass(Protocol):
         """The logits of the wanted rows of all segments, behind one another.
 
         Waits until the pass has ended, unless the logits themselves can be waited for: then that is
-        left to whoever reads them. Called once. Raises whatever has made the pass fail.
+        left to whoever reads them. Called once. Raises whatever has made the pass fail; where
+        no other can be computed either, a `DeviceLostError`, as reading the logits then does, too.
         """
         ...
 
