@@ -269,7 +269,8 @@ class VerifierSession:
         if grant.prefill_tokens:
             return Work(self._prefill_segment(grant.prefill_tokens), None)
         most = min(grant.max_nodes, self._sequence.room - 1)
-        plan = plan_pass(self._tree.frontier, self._candidates[:most])
+        has_guesses = self._own_guesses is not None
+        plan = plan_pass(self._tree.frontier, self._candidates[:most], has_guesses=has_guesses)
         self._sequence.reserve(len(plan.rows.tokens))
         return Work(Segment(self._sequence.pages, self._sequence.length, plan.rows), plan)
 
@@ -303,7 +304,7 @@ class VerifierSession:
             )
         verdict = walk.verdict()
         with self._lock:
-            self._tree.commit(self._tree.num_committed, verdict.tokens)
+            self._tree.append(verdict.tokens)
         if self._own_guesses is not None:
             self._own_guesses.go_on(verdict.tokens)
         # Only now: pages are shared under a digest of the text, accepted tokens included.

@@ -107,19 +107,25 @@ def useful_nodes(tree: SpeculationTree, ending: Ending) -> list[TreeNode]:
     return nodes
 
 
-def plan_pass(frontier: TreeNode, nodes: Sequence[TreeNode]) -> PassPlan:
+def plan_pass(
+    frontier: TreeNode, nodes: Sequence[TreeNode], *, has_guesses: bool = True
+) -> PassPlan:
     """The rows of a frontier and of nodes below it, parents before their children.
 
-    Nodes without an id are guesses of the verifier's own.
+    Args:
+        frontier: of the session's tree.
+        nodes: those without an id are guesses of the verifier's own.
+        has_guesses: whether there may be any.
     """
     row_of = {node: row for row, node in enumerate((frontier, *nodes))}
+    own_rows = [row_of[node] for node in nodes if not node.ids] if has_guesses else ()
     return PassPlan(
         Rows(
             (frontier.token, *[node.token for node in nodes]),
             (CACHED_TEXT, *[row_of[node.parent] for node in nodes]),  # type: ignore[index]
         ),
         drafts=tuple([node.draft for node in row_of]),
-        own_rows=frozenset([row_of[node] for node in nodes if not node.ids]),
+        own_rows=frozenset(own_rows),
     )
 
 

@@ -7,6 +7,7 @@ the committed text as far as both go. Knows nothing of models, messages or time.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import NamedTuple
 
 from outrider_common.acceptance import SparseDistribution
@@ -197,7 +198,15 @@ class SpeculationTree:
                 f"A commit at position {start} contradicts tokens that are final already; the "
                 "two sides have not the same text and the session must be opened anew."
             )
-        return [self._commit_one(token) for token in tokens[len(overlap) :]]
+        first = start + len(overlap)
+        new = tokens[len(overlap) :]
+        carriers = map(self._commit_one, new)
+        return [Committed(*one) for one in zip(new, count(first), carriers, strict=False)]
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Make tokens final that follow the committed ones: a `commit` by whoever decides them."""
+        for token in tokens:
+            self._commit_one(token)
 
     def _refuse_impossible(self, nodes: Sequence[DraftNode]) -> None:
         for node in nodes:
@@ -242,7 +251,8 @@ class SpeculationTree:
         child.ids.append(node.node_id)
         self._live[node.node_id] = child
 
-    def _commit_one(self, token: int) -> Committed:
+    def _commit_one(self, token: int) -> int | None:
+        """The next token is final; the first id of the node that carried it."""
         children = self._frontier.children
         carrier = children.pop(token, None)
         for sibling in children.values():
@@ -251,13 +261,13 @@ class SpeculationTree:
         self._tokens.append(token)
         if carrier is None:
             self._frontier = TreeNode(token, position)
-            return Committed(token, position, None)
+            return None
         self._frontier = carrier
         carrier.parent = None
         for node_id in carrier.ids:
             del self._live[node_id]
             self._name_position(node_id, position)
-        return Committed(token, position, carrier.ids[0])
+        return carrier.ids[0]
 
     def _prune(self, root: TreeNode) -> None:
         for node in root.subtree():
