@@ -4,12 +4,14 @@ Kernels that want all pieces of equal size get them, although segments differ; a
 pages of its own segment and no others. Pure arithmetic on arrays; knows nothing of torch.
 """
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outrider_cloud.pass_layout import Ints, PassLayout
+from outrider_cloud.pass_layout import MAX_KEPT, MAX_KEPT_ROWS, Ints, PassLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +118,37 @@ class Intervals:
     @classmethod
     def of(cls, layout: PassLayout) -> "Intervals":
         """One walk through the segments of a pass, one after the other."""
-        enters, exits = [], []
-        begins = layout.begins.tolist()
-        for begin, end, at in zip(begins, begins[1:], layout.sees_begins, strict=False):
-            num_rows = end - begin
-            sees = layout.sees[at : at + num_rows**2].reshape(num_rows, num_rows)
-            enter = _enters(sees)
-            enters.append(begin + enter)
-            exits.append(begin + enter + sees.sum(axis=0))
-        return cls(np.concatenate(enters), np.concatenate(exits))
+        sizes = np.diff(layout.begins)
+        ends = (layout.sees_begins + sizes**2).tolist()
+        walks = [
+            _walk(layout.sees[at:end])
+            for at, end in zip(layout.sees_begins.tolist(), ends, strict=True)
+        ]
+        enters = np.repeat(layout.begins[:-1], sizes) + np.concatenate([one[0] for one in walks])
+        return cls(enters, enters + np.concatenate([one[1] for one in walks]))
+
+
+def _walk(sees: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """`Intervals.enters` within one segment, and the size of each row's subtree.
+
+    Args:
+        sees: which row sees which, flat; what follows from it is kept where it is small.
+    """
+    if len(sees) > MAX_KEPT_ROWS**2:
+        return _walk_through(sees.tobytes())
+    return _kept_walk(sees.tobytes())
+
+
+def _walk_through(sees: bytes) -> tuple[Ints, Ints]:
+    flat = np.frombuffer(sees, dtype=bool)
+    square = flat.reshape(math.isqrt(len(flat)), -1)
+    walk = _enters(square), square.sum(axis=0)
+    for array in walk:
+        array.flags.writeable = False
+    return walk
+
+
+_kept_walk = lru_cache(MAX_KEPT)(_walk_through)
 
 
 def _enters(sees: NDArray[np.bool_]) -> Ints:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from outrider_cloud.choice import UNUSABLE, ChoicePoint, Logits, choose_one
+from outrider_cloud.device_faults import device_faults_told
 from outrider_cloud.fused_sampling import fused_exact_token
 from outrider_common import noise
 from outrider_common.acceptance import ExactRule, RejectionRule, RelaxedRule, TypicalRule
@@ -36,8 +37,8 @@ _Rule: TypeAlias = ExactRule | RejectionRule | TypicalRule | RelaxedRule
 _UNDECIDED: Final = -2  # instead of a token: a token beyond the candidates might have won
 _NONE: Final = -3  # instead of a child: none has been accepted
 _NO_DRAW: Final = (0, inf, inf)  # a child with a probability of zero that is never accepted
-_TEMPORARY_ROWS: Final = 10  # of float64, alive at once for each point
-_FLOAT64_BYTES: Final = 8
+_TEMPORARY_BYTES: Final = 80  # for each logit of a point: ten rows of float64, alive at once
+_TEMPORARY_BYTES_OF_BEST: Final = 8  # where only the best is looked for: a copy, and its float32
 _MASK_32: Final = 0xFFFFFFFF
 
 
@@ -67,12 +68,14 @@ class TensorLogits:
         """On an accelerator a second call costs more than a few rows more."""
         return self._logits.device.type != "cpu"
 
+    @device_faults_told()
     def choose(self, points: Sequence[ChoicePoint]) -> list[int]:
         """See `PassLogits.choose`."""
         if self._logits.device.type != "cpu":
             return choose_batched(self._logits, points)
         return [_choose_on_cpu(self._logits[point.row].float().numpy(), point) for point in points]
 
+    @device_faults_told()
     def runner_ups(
         self, rows: Sequence[int], tokens: Sequence[int], count: int
     ) -> list[tuple[int, ...]]:
@@ -85,6 +88,7 @@ class TensorLogits:
             best = values.topk(min(count, values.shape[1] - 1)).indices
         return [tuple(row) for row in best.tolist()]
 
+    @device_faults_told()
     def logprobs(
         self, rows: Sequence[int], tokens: Sequence[int], count: int
     ) -> list[TokenLogprobs]:
@@ -173,6 +177,12 @@ class _Steps:
     has_top_k: bool
     has_top_p: bool
 
+    @property
+    def temporary_bytes(self) -> int:
+        """About how much memory a point takes, for each of its logits."""
+        is_best = self.is_greedy and not self.judge and not self.has_penalties
+        return _TEMPORARY_BYTES_OF_BEST if is_best else _TEMPORARY_BYTES
+
     @classmethod
     def of(cls, point: ChoicePoint, vocab_size: int) -> "_Steps":
         """The steps for one point; those that cannot matter are left out."""
@@ -209,11 +219,11 @@ def _judge(point: ChoicePoint) -> str:
 
 def _chunks(points: Sequence[ChoicePoint], vocab_size: int) -> Iterator[tuple[_Steps, list[int]]]:
     """Indices of points with equal steps, as many at a time as the memory allows."""
-    size = max(1, MAX_TEMPORARY_BYTES // (_TEMPORARY_ROWS * vocab_size * _FLOAT64_BYTES))
     steps = [_Steps.of(point, vocab_size) for point in points]
     in_order = sorted(range(len(points)), key=steps.__getitem__)
     for common, group in groupby(in_order, key=steps.__getitem__):
         indices = list(group)
+        size = max(1, MAX_TEMPORARY_BYTES // (common.temporary_bytes * vocab_size))
         for begin in range(0, len(indices), size):
             yield common, indices[begin : begin + size]
 

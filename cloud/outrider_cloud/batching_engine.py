@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from outrider_cloud.admission import refuse_unfit
 from outrider_cloud.choice import ChoicePoint, PassLogits
@@ -34,10 +35,10 @@ from outrider_cloud.pages import PageKeys, PagePool
 from outrider_cloud.pass_pace import PassPace
 from outrider_cloud.row_limits import RowLimits
 from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Scheduler
-from outrider_cloud.session import VerifierSession, Work
+from outrider_cloud.session import Settled, VerifierSession, Work
 from outrider_cloud.session_book import SessionBook
 from outrider_cloud.shadow import ShadowDecoder, ShadowStats
-from outrider_cloud.target import Rows, RunningPass, Segment, Target
+from outrider_cloud.target import DeviceLostError, Rows, RunningPass, Segment, Target
 from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, walk_together
 from outrider_common import log
 from outrider_common.acceptance import AcceptanceMode, ExactRule
@@ -60,8 +61,15 @@ _MOST_US: Final = 2**32 - 1
 """Microseconds that can be told: more than an hour."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
+class _Walk(NamedTuple):
+    """The way that a pass leads one session, to be walked when it is over."""
+
+    session: VerifierSession
+    plan: PassPlan
+    walk: Walk
+
+
+class _Judged(NamedTuple):
     """What a pass commits for one session."""
 
     session: VerifierSession
@@ -80,10 +88,29 @@ class _Launched:
 
 
 @dataclass(frozen=True, slots=True)
-class _Computed:
-    """A pass, or a part of one that failed as a whole: whose rows, and their logits."""
+class _Part:
+    """A pass, or a part of one that failed as a whole: whose rows, and where they may lead."""
 
     assignments: Sequence[Assignment]
+    walks: Sequence[_Walk]
+
+    @classmethod
+    def of(cls, assignments: Sequence[Assignment]) -> "_Part":
+        """The part of these, whose logits stand behind one another."""
+        walks: list[_Walk] = []
+        first_row = 0
+        for session, work in assignments:
+            if work.plan is not None:
+                walks.append(_Walk(session, work.plan, session.walk(work.plan, first_row)))
+            first_row += work.segment.rows.num_logits_rows
+        return cls(assignments, walks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Computed:
+    """A part of a pass, and its logits."""
+
+    part: _Part
     logits: PassLogits
 
 
@@ -332,7 +359,8 @@ class BatchingEngine:
         moves: list[Move] = []
         num_tokens = 0
         num_rows = self._count_rows(launched.assignments)
-        for computed in self._wait_for(launched.running, launched.assignments):
+        part = _Part.of(launched.assignments)
+        for computed in self._wait_for(launched.running, part):
             for judged in self._judge(computed, moves):
                 self._commit(judged, launched)
                 num_tokens += len(judged.verdict.tokens)
@@ -370,6 +398,7 @@ class BatchingEngine:
             on_unwanted=self._unwanted.append,
             max_own_guesses=self._max_own_guesses,
             max_unread=max_unread,
+            clock=self._clock,
         )
 
     def _end_unwanted(self) -> None:
@@ -437,7 +466,9 @@ class BatchingEngine:
 
     def _make_room(self, session: VerifierSession, num_rows: int) -> bool:
         """Reserve rows; while there are no pages, the youngest session gives up its own."""
-        while self._book.is_running(session) and not session.reserve(num_rows):
+        while self._book.is_running(session):
+            if session.reserve(num_rows):
+                return True
             if self._shadow.drop_current():
                 continue
             youngest = self._book.running[-1]
@@ -445,7 +476,7 @@ class BatchingEngine:
             self._book.suspend(youngest)
             youngest.figures.waiting_since = self._clock()
             self._counters.num_preemptions += 1
-        return self._book.is_running(session)
+        return False
 
     # --- a pass -------------------------------------------------------------------------------
 
@@ -467,12 +498,14 @@ class BatchingEngine:
             failed.set_exception(error)
             return failed
 
-    def _wait_for(self, running: RunningPass, assignments: Sequence[Assignment]) -> list[_Computed]:
+    def _wait_for(self, running: RunningPass, part: _Part) -> list[_Computed]:
         """The logits of a pass; a part that fails ends its own session and no other."""
         try:
-            return [_Computed(assignments, running.result())]
+            return [_Computed(part, running.result())]
+        except DeviceLostError:
+            raise  # no other part would fare better
         except Exception as error:  # whatever a model may raise
-            return self._compute_one_by_one(assignments, error)
+            return self._compute_one_by_one(part.assignments, error)
 
     def _compute_one_by_one(
         self, assignments: Sequence[Assignment], error: Exception
@@ -481,21 +514,19 @@ class BatchingEngine:
         if len(assignments) == 1:
             self._fail(assignments[0][0], error)
             return []
-        parts = ([assignment] for assignment in assignments)
-        return [computed for part in parts for computed in self._wait_for(self._begin(part), part)]
+        return [
+            computed
+            for one in assignments
+            for computed in self._wait_for(self._begin([one]), _Part.of([one]))
+        ]
 
     def _judge(self, computed: _Computed, moves: list[Move]) -> Iterator[_Judged]:
         """What the logits commit, session by session; adds what has to be copied to `moves`."""
-        walks: list[tuple[VerifierSession, PassPlan, Walk]] = []
-        first_row = 0
-        for session, work in computed.assignments:
+        for session, work in computed.part.assignments:
             if work.plan is None:
                 moves += session.finish_prefill(work)
-            else:
-                walks.append((session, work.plan, session.walk(work.plan, first_row)))
-            first_row += work.segment.rows.num_logits_rows
-        self._walk(walks, computed.logits)
-        for session, plan, walk in walks:
+        self._walk(computed.part.walks, computed.logits)
+        for session, plan, walk in computed.part.walks:
             try:
                 verdict, own_moves = session.finish(plan, walk)
             except OutriderError as error:
@@ -504,33 +535,38 @@ class BatchingEngine:
                 moves += own_moves
                 yield _Judged(session, plan, verdict)
 
-    def _walk(
-        self, walks: Sequence[tuple[VerifierSession, PassPlan, Walk]], logits: PassLogits
-    ) -> None:
+    def _walk(self, walks: Sequence[_Walk], logits: PassLogits) -> None:
         """All together; if that fails, one by one, to find out whose rule it was."""
         try:
-            walk_together([walk for _, _, walk in walks], logits)
+            walk_together([one.walk for one in walks], logits)
+        except DeviceLostError:
+            raise  # no other walk would fare better
         except Exception as error:  # whatever a rule may raise
             if len(walks) == 1:
-                _log_failure(walks[0][0], error)
-                walks[0][2].is_unusable = True
+                _log_failure(walks[0].session, error)
+                walks[0].walk.is_unusable = True
                 return
             for one in walks:
                 self._walk([one], logits)
 
     def _commit(self, judged: _Judged, launched: _Launched) -> None:
-        verdict, plan, now = judged.verdict, judged.plan, self._clock()
-        judged.session.tell(verdict, len(plan.rows.tokens), launched.began, launched.offer)
-        self._counters.num_drafts += plan.num_draft_nodes > 0
-        self._counters.num_draft_tokens += plan.num_draft_nodes
-        self._counters.num_accepted_tokens += verdict.num_accepted
-        self._counters.num_own_guesses += len(plan.own_rows)
-        self._counters.num_right_own_guesses += verdict.num_guessed
-        self._meters.committed(
-            judged.session.figures, verdict, plan.num_draft_nodes, launched.began, now
-        )
-        if verdict.finish_reason is not None:
-            self._remove(judged.session, verdict.finish_reason)
+        """Settle what the next pass depends on; count and tell the rest while that one runs."""
+        settled = judged.session.settle(judged.verdict, launched.began)
+        self._outbox.later(partial(self._tell, judged, settled, launched))
+        if judged.verdict.finish_reason is not None:
+            self._remove(judged.session, judged.verdict.finish_reason)
+
+    def _tell(self, judged: _Judged, settled: Settled, launched: _Launched) -> None:
+        session, plan, verdict = judged
+        num_drafts, counters = plan.num_draft_nodes, self._counters
+        counters.num_drafts += num_drafts > 0
+        counters.num_draft_tokens += num_drafts
+        counters.num_accepted_tokens += verdict.num_accepted
+        counters.num_own_guesses += len(plan.own_rows)
+        counters.num_right_own_guesses += verdict.num_guessed
+        began, committed = launched.began, launched.began + settled.pass_s
+        self._meters.committed(session.figures, verdict, num_drafts, began, committed)
+        session.tell(verdict, settled, len(plan.rows.tokens), launched.offer)
 
     # --- failures and the end -----------------------------------------------------------------
 
@@ -544,8 +580,10 @@ class BatchingEngine:
         session.fail(error)
 
     def _remove(self, session: VerifierSession, how: str) -> None:
+        """End it for the engine; it is counted when it has been told what it committed before."""
         self._book.leave(session)
-        self._meters.ended(session.figures, how, session.num_nodes, self._clock())
+        ended = partial(self._meters.ended, session.figures, how, session.num_nodes, self._clock())
+        self._outbox.later(ended)
         self._shadow.offer(session.finished_text())
         session.release_pages()
 

@@ -5,8 +5,7 @@ Contains the plain implementation, one reference rule at a time. Knows nothing o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,7 @@ UNUSABLE: Final = -1
 Logits = NDArray[np.floating[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class ChoicePoint:
+class ChoicePoint(NamedTuple):
     """One point of one session's tree at which the target's token is asked for.
 
     Attributes:

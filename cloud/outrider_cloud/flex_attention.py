@@ -9,6 +9,7 @@ it does the same, far too slowly to be of use. Knows nothing of sessions.
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
@@ -180,8 +181,9 @@ class FlexAttention:
         if not moves:
             return
         sources, destinations = _in_one_step(moves)
-        source = torch.tensor(sources, device=self._device)
-        destination = torch.tensor(destinations, device=self._device)
+        source, destination = (
+            upload(np.array(slots), self._device) for slots in (sources, destinations)
+        )
         for slots in (*self._keys, *self._values):
             slots.index_copy_(2, destination, slots.index_select(2, source))
 

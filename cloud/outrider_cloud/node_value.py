@@ -74,7 +74,7 @@ class NodeValue:
     def values(self, depths: Iterable[int]) -> tuple[float, ...]:
         """`value` of each of several nodes of a tree, whose depths are known to be 1 or more."""
         acceptance = self.acceptance
-        return tuple(acceptance**depth for depth in depths)
+        return tuple([acceptance**depth for depth in depths])
 
     def observe(self, num_accepted: int, num_levels: int) -> None:
         """Learn from a pass that checked drafts.

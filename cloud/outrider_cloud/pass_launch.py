@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from outrider_cloud.batched_choice import TensorLogits
+from outrider_cloud.device_faults import device_faults_told
 from outrider_cloud.target import RunningPass
 
 Compute = Callable[[], Tensor]
@@ -57,6 +58,10 @@ class StreamLauncher:
 
     def launch(self, compute: Compute) -> RunningPass:
         """See `Launcher.launch`."""
+        with device_faults_told():
+            return self._queue(compute)
+
+    def _queue(self, compute: Compute) -> RunningPass:
         # What was chosen and moved since the last pass comes first. So the memory of its logits,
         # which belongs to this stream, is not used again before they have been read.
         self._stream.wait_stream(torch.cuda.current_stream())
@@ -72,8 +77,15 @@ class _QueuedPass:
         self._stream = stream
 
     def result(self) -> TensorLogits:
-        """See `RunningPass.result`. The device waits here, not the host."""
-        torch.cuda.current_stream().wait_stream(self._stream)
+        """See `RunningPass.result`. The device waits here, not the host.
+
+        Unless there is nothing to read, so that nobody would wait: chunks of prompts would be
+        queued without end then, before whoever comes next, and seem to take no time.
+        """
+        with device_faults_told():
+            torch.cuda.current_stream().wait_stream(self._stream)
+            if not self._logits.num_rows:
+                self._stream.synchronize()
         return self._logits
 
 

@@ -6,8 +6,9 @@ models or of how the cache is laid out in memory.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,11 @@ from outrider_cloud.target import CACHED_TEXT, Rows, Segment
 
 Ints = NDArray[np.int64]
 
-_ITSELF: Final = np.ones((1, 1), dtype=bool)
+MAX_KEPT_ROWS: Final = 64
+"""What follows from the parents of so many rows, or fewer, is worked out once and kept."""
+
+MAX_KEPT: Final = 1024
+"""So many trees are kept, those that were seen last: a few MiB at most, whatever edges send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,42 +60,63 @@ class PassLayout:
         segment_of = np.repeat(np.arange(len(segments)), sizes)
         row = np.arange(begins[-1]) - begins[segment_of]  # counted within its segment
         page_tables = _page_tables(segments)
+        trees = [tree_of(segment.rows.parents) for segment in segments]
         place, offset = np.divmod(lengths[segment_of] + row, page_tokens)
         is_wanted = row >= _first_logits_rows(segments)[segment_of]
         return cls(
             tokens=_flat([segment.rows.tokens for segment in segments]),
-            positions=lengths[segment_of] + _depths(segments, row, begins),
+            positions=lengths[segment_of] + np.concatenate([tree.depths for tree in trees]),
             slots=page_tables[segment_of, place] * page_tokens + offset,
             wanted=np.flatnonzero(is_wanted),
             lengths=lengths,
             begins=begins,
             page_tables=page_tables,
-            sees=np.concatenate([ancestry(segment.rows).reshape(-1) for segment in segments]),
+            sees=np.concatenate([tree.sees for tree in trees]),
             sees_begins=np.concatenate([[0], np.cumsum(sizes**2)[:-1]]),
         )
 
 
+class Tree(NamedTuple):
+    """What follows from the parents of a segment's rows alone; many passes have the same.
+
+    Attributes:
+        depths: how many rows the path of each row has above it: in a chain all before it, [rows].
+        sees: which rows each row sees: itself and its ancestors; flat, [rows * rows].
+    """
+
+    depths: Ints
+    sees: NDArray[np.bool_]
+
+
+def tree_of(parents: tuple[int, ...]) -> Tree:
+    """The tree of rows with these parents; its arrays are kept, so they cannot be written to."""
+    return _kept_tree(parents) if len(parents) <= MAX_KEPT_ROWS else _tree(parents)
+
+
 def ancestry(rows: Rows) -> NDArray[np.bool_]:
     """Which rows each row sees: itself and its ancestors; [rows, rows]."""
-    num_rows = len(rows.tokens)
-    if num_rows == 1:
-        return _ITSELF
-    if rows.is_chain:
-        return np.tri(num_rows, dtype=bool)
+    return tree_of(rows.parents).sees.reshape(len(rows.tokens), -1)
+
+
+def _tree(parents: tuple[int, ...]) -> Tree:
+    num_rows = len(parents)
+    if parents == tuple(range(CACHED_TEXT, num_rows - 1)):  # a chain
+        return _read_only(np.arange(num_rows), np.tri(num_rows, dtype=bool))
     sees = np.eye(num_rows, dtype=bool)
-    for row, parent in enumerate(rows.parents):
+    for row, parent in enumerate(parents):
         if parent != CACHED_TEXT:
             sees[row] |= sees[parent]
-    return sees
+    return _read_only(sees.sum(axis=1) - 1, sees)
 
 
-def _depths(segments: Sequence[Segment], row: Ints, begins: Ints) -> Ints:
-    """How many rows the path of each row has above it, [rows]: in a chain all before it."""
-    depths = row.copy()
-    for segment, begin in zip(segments, begins.tolist(), strict=False):
-        if not segment.rows.is_chain:
-            depths[begin : begin + len(segment.rows.tokens)] = segment.rows.depths()
-    return depths
+_kept_tree = lru_cache(MAX_KEPT)(_tree)
+
+
+def _read_only(depths: Ints, sees: NDArray[np.bool_]) -> Tree:
+    tree = Tree(depths, sees.reshape(-1))
+    for array in tree:
+        array.flags.writeable = False
+    return tree
 
 
 def _first_logits_rows(segments: Sequence[Segment]) -> Ints:
@@ -98,9 +124,9 @@ def _first_logits_rows(segments: Sequence[Segment]) -> Ints:
 
 
 def _page_tables(segments: Sequence[Segment]) -> Ints:
-    tables = np.zeros((len(segments), max(len(segment.pages) for segment in segments)), np.int64)
-    for table, segment in zip(tables, segments, strict=True):
-        table[: len(segment.pages)] = segment.pages
+    sizes = np.array([len(segment.pages) for segment in segments])
+    tables = np.zeros((len(segments), sizes.max()), np.int64)
+    tables[np.arange(sizes.max()) < sizes[:, None]] = _flat([one.pages for one in segments])
     return tables
 
 

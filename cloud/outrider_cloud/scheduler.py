@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -33,7 +33,9 @@ PASSES_AHEAD: Final = 2
 """For how many passes an edge may have nodes outstanding: one that runs, one that is to come."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(
+    slots=True
+)  # one is made of every session before every pass: frozen takes 3 times as long
 class Load:
     """What one session could have computed.
 
@@ -66,12 +68,14 @@ class Load:
             raise ValueError(
                 f"num_uncached is {self.num_uncached}; it counts the frontier, so it is at least 1"
             )
-        for value in self.node_values:
-            if not 0 <= value <= 1:
-                raise ValueError(f"a node value is {value}; it is a chance, so within 0 and 1")
-        for name in ("waiting_s", "holds_off_s"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if not _are_chances(self.node_values):
+            value = next(value for value in self.node_values if not 0 <= value <= 1)
+            raise ValueError(f"a node value is {value}; it is a chance, so within 0 and 1")
+        if not (self.waiting_s >= 0 and self.holds_off_s >= 0):
+            raise ValueError(
+                f"waiting_s is {self.waiting_s} and holds_off_s is {self.holds_off_s}; neither "
+                "must be negative"
+            )
 
     @property
     def num_prefill_tokens(self) -> int:
@@ -90,8 +94,7 @@ class Load:
         return len(candidates)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """What one session gets in the next pass: a chunk of prefill, or its frontier and drafts.
 
     Attributes:
@@ -459,6 +462,11 @@ class PackingScheduler:
         most = num_decoding_rows + self._limits.rows_per_pass
         num_rows = self._cost.rows_within(self._limits.max_pass_s, most)
         return max(reserve, num_rows - num_decoding_rows)
+
+
+def _are_chances(values: Sequence[float]) -> bool:
+    """Whether all lie within 0 and 1; also a sum of NaN is not small enough."""
+    return not values or (min(values) >= 0 and max(values) <= 1 and sum(values) <= len(values))
 
 
 def _ceil_div(numerator: int, denominator: int) -> int:

@@ -9,9 +9,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from outrider_cloud.candidates import Candidate, drafts_only, with_own_guesses
+from outrider_cloud.candidates import drafts_only, with_own_guesses
 from outrider_cloud.engine import Sink
 from outrider_cloud.engine_meters import SessionFigures
 from outrider_cloud.node_value import NodeValue
@@ -25,7 +25,7 @@ from outrider_cloud.verification import Ending, PassPlan, Verdict, Walk, plan_pa
 from outrider_common.acceptance import AcceptanceMode, AcceptanceRule
 from outrider_common.errors import ModelFileError, OutriderError, ProtocolViolationError
 from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
-from outrider_common.tree import DraftNode, SpeculationTree
+from outrider_common.tree import DraftNode, SpeculationTree, TreeNode
 
 Clock = Callable[[], float]
 
@@ -36,8 +36,7 @@ DRAFT_SILENCE_S = 10.0
 """A session that is to wait for drafts goes on without them when none has come for so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """What one pass does for one session.
 
     Attributes:
@@ -47,6 +46,20 @@ class Work:
 
     segment: Segment
     plan: PassPlan | None
+
+
+class Settled(NamedTuple):
+    """When and where a session committed something, as it is told later.
+
+    Attributes:
+        start: the position of the first token.
+        queue_s: for how long the session could have run before its pass began.
+        pass_s: from then until the tokens were committed.
+    """
+
+    start: int
+    queue_s: float
+    pass_s: float
 
 
 class VerifierSession:
@@ -111,7 +124,7 @@ class VerifierSession:
         self._node_value = NodeValue()
         self._max_own_guesses = max_own_guesses if message.own_guesses else 0
         self._own_guesses = OwnGuesses(message.prefix) if self._max_own_guesses else None
-        self._candidates: list[Candidate] = []
+        self._candidates: Sequence[TreeNode] = ()
         self._waits_for_drafts = message.waits_for_drafts
         self._holding_since: float | None = None
         self.turned_away: OutriderError | None = None
@@ -230,13 +243,17 @@ class VerifierSession:
     def load(self) -> Load:
         """What there is to do."""
         now = self._clock()
+        num_uncached = self._tree.num_committed - self._sequence.length
+        values: Sequence[float] = ()
         with self._lock:
-            self._candidates = [] if self.is_prefilling else self._find_candidates()
+            self._candidates = ()
+            if num_uncached == 1:
+                self._candidates, values = self._find_candidates()
             holds_off_s = self._holds_off_s(now)
         return Load(
             key=self.session_id,
-            num_uncached=self._tree.num_committed - self._sequence.length,
-            node_values=[one.value for one in self._candidates],
+            num_uncached=num_uncached,
+            node_values=values,
             tenant=self.tenant,
             waiting_s=now - self._runnable_since,
             expects_drafts=now - self._drafted_at < DRAFTING_FOR_S,
@@ -252,7 +269,8 @@ class VerifierSession:
         if grant.prefill_tokens:
             return Work(self._prefill_segment(grant.prefill_tokens), None)
         most = min(grant.max_nodes, self._sequence.room - 1)
-        plan = plan_pass(self._tree.frontier, [one.node for one in self._candidates[:most]])
+        has_guesses = self._own_guesses is not None
+        plan = plan_pass(self._tree.frontier, self._candidates[:most], has_guesses=has_guesses)
         self._sequence.reserve(len(plan.rows.tokens))
         return Work(Segment(self._sequence.pages, self._sequence.length, plan.rows), plan)
 
@@ -286,7 +304,7 @@ class VerifierSession:
             )
         verdict = walk.verdict()
         with self._lock:
-            self._tree.commit(self._tree.num_committed, verdict.tokens)
+            self._tree.append(verdict.tokens)
         if self._own_guesses is not None:
             self._own_guesses.go_on(verdict.tokens)
         # Only now: pages are shared under a digest of the text, accepted tokens included.
@@ -299,24 +317,29 @@ class VerifierSession:
             self._node_value.rest()
         return verdict, moves
 
-    def tell(self, verdict: Verdict, num_rows: int, began: float, offer: Offer) -> None:
-        """Tell the sink what was committed."""
+    def settle(self, verdict: Verdict, began: float) -> Settled:
+        """What was committed counts from now on, for whether and when it is decoded again."""
         self._has_ended = verdict.finish_reason is not None
-        queue_s = began - self._runnable_since
-        self._runnable_since = self._clock()
+        before, now = self._runnable_since, self._clock()
+        self._runnable_since = now
         with self._lock:
             self._num_unread += 1
             self.is_paused = self._num_unread >= self._max_unread
+        start = self._tree.num_committed - len(verdict.tokens)
+        return Settled(start, began - before, now - began)
+
+    def tell(self, verdict: Verdict, settled: Settled, num_rows: int, offer: Offer) -> None:
+        """Tell the sink what was committed and settled."""
         self._sink(
             Commit(
-                start=self._tree.num_committed - len(verdict.tokens),
+                start=settled.start,
                 tokens=verdict.tokens,
                 num_accepted=verdict.num_accepted,
                 num_guessed=verdict.num_guessed,
                 is_correction=verdict.is_correction,
                 finish_reason=verdict.finish_reason,
-                queue_us=int(queue_s * 1e6),
-                pass_us=int((self._runnable_since - began) * 1e6),
+                queue_us=int(settled.queue_s * 1e6),
+                pass_us=int(settled.pass_s * 1e6),
                 num_rows=num_rows,
                 credit=min(offer.credit, self._limits.max_outstanding_nodes),
                 price=offer.price,
@@ -344,21 +367,21 @@ class VerifierSession:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _find_candidates(self) -> list[Candidate]:
-        """What the next pass may check; under the lock."""
+    def _find_candidates(self) -> tuple[Sequence[TreeNode], Sequence[float]]:
+        """What the next pass may check, and what each is worth; under the lock."""
         frontier = self._tree.frontier
         nodes = useful_nodes(self._tree, self._ending)
-        values = self._node_value.values(node.position - frontier.position for node in nodes)
-        drafts = drafts_only(nodes, values)
+        values = self._node_value.values([node.position - frontier.position for node in nodes])
         if self._own_guesses is None:
-            return drafts
-        return with_own_guesses(
+            return nodes, values
+        found = with_own_guesses(
             frontier,
-            drafts,
+            drafts_only(nodes, values),
             self._own_guesses,
             most=self._max_own_guesses,
             end=self._ending.useless_from,
         )
+        return [one.node for one in found], [one.value for one in found]
 
     def _holds_off_s(self, now: float) -> float:
         """For how long still to wait for a draft node; under the lock.
@@ -367,7 +390,7 @@ class VerifierSession:
         """
         if not self._waits_for_drafts or self.is_prefilling or not self._may_use_drafts:
             return 0.0
-        if any(one.node.ids for one in self._candidates):
+        if any(node.ids for node in self._candidates):
             return 0.0
         if self._holding_since is None:
             self._holding_since = now

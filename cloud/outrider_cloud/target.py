@@ -7,7 +7,7 @@ with every pass. Knows nothing of sessions, acceptance or the network.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from outrider_cloud.choice import PassLogits
 from outrider_cloud.paged_sequence import Move
@@ -19,8 +19,11 @@ CPU_KV_CACHE_MIB: Final = 1024
 """Of the KV cache on a CPU, unless told otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class DeviceLostError(Exception):
+    """The target can compute nothing more, for anybody, until the process has begun anew."""
+
+
+class Rows(NamedTuple):
     """The tokens of one sequence that one pass computes.
 
     Attributes:
@@ -44,21 +47,8 @@ class Rows:
         """For how many rows logits are wanted."""
         return len(self.tokens) - self.first_logits_row
 
-    @property
-    def is_chain(self) -> bool:
-        """Whether each row follows the one before it."""
-        return self.parents == tuple(range(CACHED_TEXT, len(self.parents) - 1))
 
-    def depths(self) -> list[int]:
-        """For each row how many rows its path has above it."""
-        depths: list[int] = []
-        for parent in self.parents:
-            depths.append(0 if parent == CACHED_TEXT else depths[parent] + 1)
-        return depths
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """The part of a pass that belongs to one sequence; a sequence has at most one in a pass.
 
     Attributes:
@@ -94,7 +84,8 @@ class RunningPass(Protocol):
         """The logits of the wanted rows of all segments, behind one another.
 
         Waits until the pass has ended, unless the logits themselves can be waited for: then that is
-        left to whoever reads them. Called once. Raises whatever has made the pass fail.
+        left to whoever reads them. Called once. Raises whatever has made the pass fail; where
+        no other can be computed either, a `DeviceLostError`, as reading the logits then does, too.
         """
         ...
 

@@ -22,7 +22,7 @@ def load_target(settings: VerifierSettings, directory: Path, kernels: Path) -> T
         directory: of the model.
         kernels: where compiled kernels are kept.
     """
-    return TorchTarget.load(
+    target = TorchTarget.load(
         directory,
         device=settings.device,
         dtype=settings.dtype,
@@ -31,6 +31,10 @@ def load_target(settings: VerifierSettings, directory: Path, kernels: Path) -> T
         fixed_rows=settings.fixed_rows,
         pack=_linear_layers(settings, kernels),
     )
+    if target.model.device.type == "cuda":
+        say(f"Compiling and recording passes of up to {settings.rows_per_pass} rows for the GPU.")
+        target.rehearse(settings.rows_per_pass)
+    return target
 
 
 def _linear_layers(settings: VerifierSettings, kernels: Path) -> Pack:

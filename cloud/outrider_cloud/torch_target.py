@@ -35,9 +35,9 @@ from outrider_cloud.paged_sequence import Move
 from outrider_cloud.pass_launch import launcher_for
 from outrider_cloud.pass_layout import PassLayout
 from outrider_cloud.plain_attention import PlainAttention
-from outrider_cloud.row_padding import RowPadding
+from outrider_cloud.row_padding import RowPadding, next_power_of_two
 from outrider_cloud.speed_up import speed_up
-from outrider_cloud.target import CPU_KV_CACHE_MIB, CacheShape, RunningPass, Segment
+from outrider_cloud.target import CPU_KV_CACHE_MIB, CacheShape, Rows, RunningPass, Segment
 from outrider_common import log
 from outrider_common.errors import ConfigError, UnsupportedError
 
@@ -187,6 +187,22 @@ class TorchTarget:
     def move(self, moves: Sequence[Move]) -> None:
         """Copy what is cached, one slot after the other."""
         self._attention.move(moves)
+
+    def rehearse(self, max_rows: int) -> None:
+        """Run passes of every shape, before there is any text in the cache.
+
+        For CUDA: each number of tiles has a kernel, which takes seconds to compile, and each number
+        of rows and tiles a recording. All sessions would wait while the first pass makes them.
+
+        Args:
+            max_rows: of the largest pass.
+        """
+        most = next_power_of_two(max_rows)
+        for num_rows in (1 << power for power in range(most.bit_length())):
+            for size in (1 << power for power in range(num_rows.bit_length())):
+                if size <= self._attention.shape.page_tokens:
+                    segment = Segment((0,), 0, Rows.chain((0,) * size))
+                    self.forward([segment] * (num_rows // size))
 
 
 def kv_shape(config: Any) -> KvShape:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from operator import attrgetter
+from typing import NamedTuple
 
 from outrider_cloud.choice import UNUSABLE, ChoicePoint, PassLogits
 from outrider_cloud.target import CACHED_TEXT, Rows
@@ -18,21 +19,18 @@ from outrider_common.messages import FinishReason
 from outrider_common.tree import SpeculationTree, TreeNode
 
 
-@dataclass(frozen=True, slots=True)
-class PassPlan:
-    """What a pass computes for one session.
+class PassPlan(NamedTuple):
+    """What a pass computes for one session. No more than its launch needs: the device waits for it.
 
     Row 0 is the frontier, whose KV is not cached yet; row i + 1 is the i-th planned draft node.
 
     Attributes:
-        rows: tokens and parents for the target.
-        children: for each row its planned children, token -> row, in the order of their ids.
+        rows: tokens and parents for the target; of the children of a row the older ones first.
         drafts: for each row from what its children were drawn; None where they were not.
         own_rows: the rows of guesses of the verifier's own.
     """
 
     rows: Rows
-    children: tuple[dict[int, int], ...]
     drafts: tuple[SparseDistribution | None, ...]
     own_rows: frozenset[int] = frozenset()
 
@@ -41,18 +39,8 @@ class PassPlan:
         """How many draft nodes of the edge the pass checks."""
         return len(self.rows.tokens) - 1 - len(self.own_rows)
 
-    def drafts_below(self, row: int) -> tuple[int, ...]:
-        """The tokens of the draft nodes that hang from a row, in the order of their ids.
 
-        A rule judges these alone. An own guess is no offer: it only lets the walk go on where the
-        target's token happens to be the guessed one, so no token depends on it, in any mode.
-        """
-        children = self.children[row].items()
-        return tuple(token for token, child in children if child not in self.own_rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a pass commits for one session.
 
     Attributes:
@@ -113,32 +101,38 @@ def useful_nodes(tree: SpeculationTree, ending: Ending) -> list[TreeNode]:
     the last position is useless: the pass yields that position's token without it, but one at the
     position before it is not.
     """
-    useful = (node for node in tree.nodes() if node.position < ending.useless_from)
-    return sorted(useful, key=attrgetter("position"))
+    nodes = sorted(tree.nodes(), key=attrgetter("position"))
+    while nodes and nodes[-1].position >= ending.useless_from:
+        nodes.pop()
+    return nodes
 
 
-def plan_pass(frontier: TreeNode, nodes: Sequence[TreeNode]) -> PassPlan:
+def plan_pass(
+    frontier: TreeNode, nodes: Sequence[TreeNode], *, has_guesses: bool = True
+) -> PassPlan:
     """The rows of a frontier and of nodes below it, parents before their children.
 
-    Nodes without an id are guesses of the verifier's own.
+    Args:
+        frontier: of the session's tree.
+        nodes: those without an id are guesses of the verifier's own.
+        has_guesses: whether there may be any.
     """
-    row_of = {frontier: 0}
-    children: list[dict[int, int]] = [{} for _ in range(len(nodes) + 1)]
-    parents = [CACHED_TEXT]
-    for row, node in enumerate(nodes, start=1):
-        assert node.parent is not None  # only the frontier has none
-        parent = row_of[node.parent]
-        row_of[node] = row
-        parents.append(parent)
-        children[parent][node.token] = row
-    tokens = (frontier.token, *(node.token for node in nodes))
-    drafts = tuple(node.draft for node in row_of)
-    own_rows = frozenset(row for row, node in enumerate(nodes, start=1) if not node.ids)
-    return PassPlan(Rows(tokens, tuple(parents)), tuple(children), drafts, own_rows)
+    row_of = {node: row for row, node in enumerate((frontier, *nodes))}
+    own_rows = [row_of[node] for node in nodes if not node.ids] if has_guesses else ()
+    return PassPlan(
+        Rows(
+            (frontier.token, *[node.token for node in nodes]),
+            (CACHED_TEXT, *[row_of[node.parent] for node in nodes]),  # type: ignore[index]
+        ),
+        drafts=tuple([node.draft for node in row_of]),
+        own_rows=frozenset(own_rows),
+    )
 
 
 class Walk:
     """The way down one session's tree, until no child carries the target's token or the text ends.
+
+    All that the way may depend on is put together when it is made: while the pass runs.
 
     Args:
         plan: what was computed.
@@ -150,6 +144,9 @@ class Walk:
         num_runner_ups: how many are wanted of each token.
         num_top_logprobs: for each token its log-probability is wanted, and those of so many of the
             likeliest; None: not wanted.
+
+    Attributes:
+        points: what may have to be chosen, row by row of the plan.
     """
 
     def __init__(
@@ -167,50 +164,36 @@ class Walk:
         self.runner_ups: tuple[tuple[int, ...], ...] = ()
         self.num_top_logprobs = num_top_logprobs
         self.logprobs: tuple[TokenLogprobs, ...] = ()
-        self._plan = plan
+        self._own_rows = plan.own_rows
+        self._children = _children(plan.rows)
+        self.points = _points(plan, self._children, first_row, rule, text, num_prompt_tokens)
         self._first_row = first_row
-        self._rule = rule
-        self._text = text
-        self._num_prompt_tokens = num_prompt_tokens
+        self._length = len(text)
         self._ending = ending
         self._tokens: list[int] = []
         self._kept_rows = [0]
         self._finish_reason: FinishReason | None = None
-        self._is_over = False
+        self.is_over = False
         self.is_unusable = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether there is nothing more to choose."""
-        return self._is_over or self.is_unusable
 
     def point(self) -> ChoicePoint:
         """What has to be chosen next."""
-        return self._point(self._kept_rows[-1], self._tokens)
-
-    def all_points(self) -> Iterator[ChoicePoint]:
-        """What may have to be chosen, row by row of the plan."""
-        paths: list[tuple[int, ...]] = []
-        for row, (token, parent) in enumerate(
-            zip(self._plan.rows.tokens, self._plan.rows.parents, strict=True)
-        ):
-            paths.append(() if parent == CACHED_TEXT else (*paths[parent], token))
-            yield self._point(row, paths[row])
+        return self.points[self._kept_rows[-1]]
 
     def advance(self, token: int) -> None:
         """Commit what was chosen at `point`."""
         if token == UNUSABLE:
-            self.is_unusable = True
+            self.is_unusable = self.is_over = True
             return
         self._tokens.append(token)
-        self._finish_reason = self._ending.reason(token, len(self._text) + len(self._tokens))
-        child = self._plan.children[self._kept_rows[-1]].get(token)
-        self._is_over = child is None or self._finish_reason is not None
+        self._finish_reason = self._ending.reason(token, self._length + len(self._tokens))
+        child = self._children[self._kept_rows[-1]].get(token)
+        self.is_over = child is None or self._finish_reason is not None
         if child is not None:
             self._kept_rows.append(child)
 
     def follow(self, tokens: Sequence[int]) -> None:
-        """Walk to the end along tokens that were chosen at `all_points`."""
+        """Walk to the end along tokens that were chosen at `points`."""
         while not self.is_over:
             self.advance(tokens[self._kept_rows[-1]])
 
@@ -221,9 +204,9 @@ class Walk:
 
     def verdict(self) -> Verdict:
         """What the walk commits, once it is over."""
-        num_guessed = sum(row in self._plan.own_rows for row in self._kept_rows)
+        num_guessed = len(self._own_rows.intersection(self._kept_rows))
         num_accepted = len(self._kept_rows) - 1 - num_guessed
-        had_drafts = bool(self._plan.drafts_below(self._kept_rows[num_accepted]))
+        had_drafts = bool(self.points[self._kept_rows[num_accepted]].children)
         return Verdict(
             tokens=tuple(self._tokens),
             kept_rows=tuple(self._kept_rows),
@@ -235,21 +218,48 @@ class Walk:
             logprobs=self.logprobs,
         )
 
-    def _point(self, row: int, walked: Sequence[int]) -> ChoicePoint:
-        prompt: Sequence[int] = ()
-        output: Sequence[int] = ()
-        if self._rule.params.has_penalties:
-            prompt = self._text[: self._num_prompt_tokens]
-            output = (*self._text[self._num_prompt_tokens :], *walked)
-        return ChoicePoint(
-            row=self._first_row + row,
-            position=len(self._text) + len(walked),
-            rule=self._rule,
-            children=self._plan.drafts_below(row),
-            draft=self._plan.drafts[row],
-            prompt_tokens=prompt,
-            output_tokens=output,
+
+def _children(rows: Rows) -> list[dict[int, int]]:
+    """For each row its children, token -> row, in the order of the rows."""
+    children: list[dict[int, int]] = [{} for _ in rows.tokens]
+    for row, (token, parent) in enumerate(zip(rows.tokens, rows.parents, strict=True)):
+        if parent != CACHED_TEXT:
+            children[parent][token] = row
+    return children
+
+
+def _points(
+    plan: PassPlan,
+    children: Sequence[dict[int, int]],
+    first_row: int,
+    rule: AcceptanceRule,
+    text: Sequence[int],
+    num_prompt_tokens: int,
+) -> list[ChoicePoint]:
+    """What may have to be chosen, row by row of a plan.
+
+    A rule judges draft nodes alone. An own guess is no offer: it only lets the walk go on where the
+    target's token happens to be the guessed one, so no token depends on it, in any mode.
+    """
+    has_penalties = rule.params.has_penalties
+    prompt = text[:num_prompt_tokens] if has_penalties else ()
+    paths: list[tuple[int, ...]] = []
+    points: list[ChoicePoint] = []
+    for row, (token, parent) in enumerate(zip(plan.rows.tokens, plan.rows.parents, strict=True)):
+        path = () if parent == CACHED_TEXT else (*paths[parent], token)
+        paths.append(path)
+        points.append(
+            ChoicePoint(
+                row=first_row + row,
+                position=len(text) + len(path),
+                rule=rule,
+                children=tuple([t for t, at in children[row].items() if at not in plan.own_rows]),
+                draft=plan.drafts[row],
+                prompt_tokens=prompt,
+                output_tokens=(*text[num_prompt_tokens:], *path) if has_penalties else (),
+            )
         )
+    return points
 
 
 def walk_together(walks: Sequence[Walk], logits: PassLogits) -> None:
@@ -271,10 +281,12 @@ def _walk_level_by_level(walks: Sequence[Walk], logits: PassLogits) -> None:
 
 
 def _walk_whole_trees(walks: Sequence[Walk], logits: PassLogits) -> None:
-    points = [list(walk.all_points()) for walk in walks]
-    chosen = iter(logits.choose([point for own in points for point in own]))
-    for walk, own in zip(walks, points, strict=True):
-        walk.follow(list(islice(chosen, len(own))))
+    chosen = logits.choose([point for walk in walks for point in walk.points])
+    begin = 0
+    for walk in walks:
+        end = begin + len(walk.points)
+        walk.follow(chosen[begin:end])
+        begin = end
 
 
 def _look_beside(walks: Sequence[Walk], logits: PassLogits) -> None:

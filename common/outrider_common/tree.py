@@ -7,6 +7,8 @@ the committed text as far as both go. Knows nothing of models, messages or time.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from typing import NamedTuple
 
 from outrider_common.acceptance import SparseDistribution
 from outrider_common.errors import ProtocolViolationError
@@ -88,8 +90,7 @@ class TreeNode:
             pending.extend(node.children.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """What became of one committed token.
 
     Attributes:
@@ -197,7 +198,15 @@ class SpeculationTree:
                 f"A commit at position {start} contradicts tokens that are final already; the "
                 "two sides have not the same text and the session must be opened anew."
             )
-        return [self._commit_one(token) for token in tokens[len(overlap) :]]
+        first = start + len(overlap)
+        new = tokens[len(overlap) :]
+        carriers = map(self._commit_one, new)
+        return [Committed(*one) for one in zip(new, count(first), carriers, strict=False)]
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Make tokens final that follow the committed ones: a `commit` by whoever decides them."""
+        for token in tokens:
+            self._commit_one(token)
 
     def _refuse_impossible(self, nodes: Sequence[DraftNode]) -> None:
         for node in nodes:
@@ -242,19 +251,23 @@ class SpeculationTree:
         child.ids.append(node.node_id)
         self._live[node.node_id] = child
 
-    def _commit_one(self, token: int) -> Committed:
+    def _commit_one(self, token: int) -> int | None:
+        """The next token is final; the first id of the node that carried it."""
         children = self._frontier.children
         carrier = children.pop(token, None)
         for sibling in children.values():
             self._prune(sibling)
+        position = len(self._tokens)
         self._tokens.append(token)
-        position = len(self._tokens) - 1
-        self._frontier = carrier or TreeNode(token, position)
-        self._frontier.parent = None
-        for node_id in self._frontier.ids:
+        if carrier is None:
+            self._frontier = TreeNode(token, position)
+            return None
+        self._frontier = carrier
+        carrier.parent = None
+        for node_id in carrier.ids:
             del self._live[node_id]
             self._name_position(node_id, position)
-        return Committed(token, position, carrier.ids[0] if carrier else None)
+        return carrier.ids[0]
 
     def _prune(self, root: TreeNode) -> None:
         for node in root.subtree():
@@ -263,7 +276,7 @@ class SpeculationTree:
 
     def _name_position(self, node_id: int, position: int) -> None:
         self._committed_ids[node_id] = position
-        while len(self._committed_ids) > self._window:
+        if len(self._committed_ids) > self._window:
             del self._committed_ids[next(iter(self._committed_ids))]
 
 

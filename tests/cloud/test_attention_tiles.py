@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider_cloud.attention_tiles import Intervals, PageLists, PagePlaces, Tiles
-from outrider_cloud.pass_layout import PassLayout, ancestry
+from outrider_cloud.pass_layout import PassLayout, ancestry, tree_of
 from outrider_cloud.target import CACHED_TEXT, Rows, Segment
 
 PAGE_TOKENS = 4
@@ -38,7 +38,7 @@ def layout_of(work: list[Segment]) -> PassLayout:
 
 def seen_places(segment: Segment, row: int, window: int | None) -> list[int]:
     """Where in the text and behind it a row sees anything, from the definition."""
-    depths = segment.rows.depths()
+    depths = tree_of(segment.rows.parents).depths
     oldest = segment.length + depths[row] - (window or 10**6)
     own = np.flatnonzero(ancestry(segment.rows)[row])
     return [

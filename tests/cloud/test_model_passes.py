@@ -99,6 +99,13 @@ def fresh(tmp_path: Path) -> Both:
     return Both(write_tiny_model(tmp_path))
 
 
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Both:
+    both = Both(write_tiny_model(tmp_path_factory.mktemp("model")))
+    both.recorded.rehearse(28)  # four sequences of seven rows
+    return both
+
+
 def a_segment(sequence: int, length: int, rows: Rows) -> Segment:
     pages = tuple(range(sequence * PAGES_EACH, (sequence + 1) * PAGES_EACH))
     return Segment(pages, length, rows)
@@ -140,6 +147,17 @@ def test_a_shape_is_recorded_once_and_then_replayed(fresh: Both) -> None:
     assert len(fresh.recorder.tapes) == 1
     fresh.assert_equal([a_chain(0, 5)])
     assert len(fresh.recorder.tapes) == 2
+
+
+@settings(max_examples=10, deadline=None)
+@given(work=st.lists(passes(), min_size=1, max_size=4))
+def test_after_a_rehearsal_no_pass_has_to_be_recorded(
+    rehearsed: Both, work: list[list[Segment]]
+) -> None:
+    num_recorded = len(rehearsed.recorder.tapes)
+    for segments in work:
+        rehearsed.recorded.forward(segments)
+    assert len(rehearsed.recorder.tapes) == num_recorded > 0
 
 
 def test_a_recording_waits_for_nothing_on_the_host(both: Both) -> None:

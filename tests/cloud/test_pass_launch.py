@@ -62,10 +62,12 @@ class FakeStream:
     def wait_stream(self, other: "FakeStream") -> None:
         self._history.append(f"{self.name} waits for {other.name}")
 
+    def synchronize(self) -> None:
+        self._history.append(f"the host waits for {self.name}")
 
-def test_a_pass_on_a_gpu_comes_after_what_was_queued_and_before_who_reads_its_logits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+
+def fake_streams(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A stream of a launcher's own, beside the current one; what becomes of them."""
     history: list[str] = []
     current, own = FakeStream("current", history), FakeStream("own", history)
 
@@ -79,6 +81,14 @@ def test_a_pass_on_a_gpu_comes_after_what_was_queued_and_before_who_reads_its_lo
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: current)
     monkeypatch.setattr(torch.cuda, "stream", on_stream)
 
+    return history
+
+
+def test_a_pass_on_a_gpu_comes_after_what_was_queued_and_before_who_reads_its_logits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = fake_streams(monkeypatch)
+
     def compute() -> Tensor:
         history.append("computes")
         return LOGITS
@@ -87,3 +97,13 @@ def test_a_pass_on_a_gpu_comes_after_what_was_queued_and_before_who_reads_its_lo
     assert history == ["own waits for current", "on own", "computes", "off own"]
     assert running.result().num_rows == 3
     assert history[4:] == ["current waits for own"]
+
+
+def test_a_pass_on_a_gpu_whose_logits_nobody_reads_is_over_when_its_result_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = fake_streams(monkeypatch)
+    running = StreamLauncher(torch.device("cuda")).launch(lambda: LOGITS[:0])
+    assert "the host waits for own" not in history
+    assert running.result().num_rows == 0
+    assert history[-1] == "the host waits for own"

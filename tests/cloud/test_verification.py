@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from fake_target import VOCAB_SIZE
+from hypothesis import given
+from hypothesis import strategies as st
 
 from outrider_cloud.choice import UNUSABLE, ArrayLogits, ChoicePoint
 from outrider_cloud.verification import (
@@ -162,10 +164,10 @@ def test_an_own_guess_may_be_right_where_all_drafts_are_wrong() -> None:
 def test_no_rule_ever_sees_an_own_guess() -> None:
     tree = a_tree()
     plan = with_guesses(tree, (tree.frontier, (7,)))
-    assert next(a_walk(plan, FAR).all_points()).children == (1, 4)
+    assert a_walk(plan, FAR).points[0].children == (1, 4)
     alone = SpeculationTree([9, 5])
     plan = with_guesses(alone, (alone.frontier, (7,)))
-    assert [point.children for point in a_walk(plan, FAR).all_points()] == [(), ()]
+    assert [point.children for point in a_walk(plan, FAR).points] == [(), ()]
 
 
 def test_without_drafts_the_target_hedges() -> None:
@@ -213,7 +215,7 @@ def test_sessions_walk_together_each_over_its_own_rows() -> None:
 
 def test_penalties_see_the_text_and_the_path_that_was_walked() -> None:
     plan = a_plan(a_tree())
-    seen = [point.output_tokens for point in a_walk(plan, FAR, presence_penalty=1.0).all_points()]
+    seen = [point.output_tokens for point in a_walk(plan, FAR, presence_penalty=1.0).points]
     assert seen == [(5,), (5, 1), (5, 4), (5, 1, 2), (5, 4, 6), (5, 1, 3)]
     one = a_walk(plan, FAR, presence_penalty=1.0)
     one.advance(1)
@@ -258,6 +260,52 @@ def test_every_point_knows_from_what_its_own_children_were_drawn(kind: type[Arra
     assert seen[0] == (first, (4, 1))
     assert seen[2] == (second, (3, 2))
     assert seen[4] == (None, ())
+
+
+TOKENS = st.integers(0, 3)
+
+
+@st.composite
+def drafts(draw: st.DrawFn, first_id: int) -> list[DraftNode]:
+    """Up to six nodes below the frontier at position 1 or below nodes with lower ids."""
+    nodes = []
+    for node_id in range(first_id, first_id + draw(st.integers(0, 6))):
+        above = draw(st.integers(0, node_id - 1))
+        source = draw(st.sampled_from([None, SparseDistribution((0, 1, 2, 3), (1, 2, 3, 4))]))
+        parent = AtNode(above) if above else AtPosition(1)
+        nodes.append(DraftNode(node_id, draw(TOKENS), parent, source))
+    return nodes
+
+
+@given(early=drafts(1), late=drafts(7), kept=st.integers(0, 6), first_row=st.integers(0, 5))
+def test_where_a_pass_leads_does_not_depend_on_what_arrives_while_it_runs(
+    early: list[DraftNode], late: list[DraftNode], kept: int, first_row: int
+) -> None:
+    tree = SpeculationTree([9, 5])
+    tree.extend(early)
+    plan = a_plan(tree, max_nodes=kept)
+    before = a_walk(plan, FAR, first_row, presence_penalty=1.0)
+    tree.extend(late)
+    after = a_walk(plan, FAR, first_row, presence_penalty=1.0)
+    assert after.points == before.points
+    assert [point.row - first_row for point in before.points] == list(range(len(plan.rows.tokens)))
+
+
+@given(early=drafts(1), kept=st.integers(0, 6), said=st.lists(TOKENS, min_size=7, max_size=7))
+def test_whole_trees_and_levels_lead_to_the_same_verdict(
+    early: list[DraftNode], kept: int, said: list[int]
+) -> None:
+    tree = SpeculationTree([9, 5])
+    tree.extend(early)
+    plan = a_plan(tree, max_nodes=kept)
+    verdict = walk(plan, logits_that_say(*said[: len(plan.rows.tokens)]), FAR)
+    node, expected = tree.frontier, [0]
+    planned = useful_nodes(tree, FAR)[:kept]
+    for token in verdict.tokens[:-1]:
+        node = node.children[token]
+        expected.append(planned.index(node) + 1)
+    assert verdict.kept_rows == tuple(expected)
+    assert verdict.tokens == tuple(said[row] for row in expected)
 
 
 def a_curious_walk(plan: PassPlan, first_row: int, num_runner_ups: int) -> Walk:

@@ -13,7 +13,7 @@ from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.engine import EngineEvent
 from outrider_cloud.engine_meters import MAX_TENANTS, NO_TENANT, OTHER_TENANTS
 from outrider_cloud.metrics_endpoint import offered_metrics
-from outrider_cloud.scheduler import PackingLimits, PackingScheduler
+from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, TurnScheduler
 from outrider_cloud.session import VerifierSession
 from outrider_cloud.verifier_metrics import MEANINGS, PREFIX, VerifierCollector
 from outrider_common.errors import CapacityError, PortInUseError
@@ -25,7 +25,9 @@ from outrider_common.tree import AtNode, AtPosition, DraftNode
 NUM_TOKENS = 12
 
 
-def make_engine(max_sessions: int = 4, max_waiting: int = 200) -> BatchingEngine:
+def make_engine(
+    max_sessions: int = 4, max_waiting: int = 200, scheduler: Scheduler | None = None
+) -> BatchingEngine:
     limits = PackingLimits(
         rows_per_pass=17,
         max_nodes_per_session=6,
@@ -35,7 +37,7 @@ def make_engine(max_sessions: int = 4, max_waiting: int = 200) -> BatchingEngine
     )
     return BatchingEngine(
         FakeTarget(),
-        PackingScheduler(limits),
+        scheduler or PackingScheduler(limits),
         model="fake",
         tokenizer_fingerprint="v1:fake",
         limits=Limits(4096, 12, 64, max_sessions),
@@ -117,6 +119,17 @@ def test_a_node_that_no_pass_has_checked_is_wasted_when_its_session_is_over() ->
     found = read(engine)
     assert found["received_nodes_total"] == found["wasted_nodes_total unchecked"] == 1
     assert found["wasted_nodes_total refuted"] == 0
+
+
+def test_what_its_last_pass_has_checked_counts_before_a_session_is_over() -> None:
+    engine = make_engine(scheduler=TurnScheduler(max_nodes=12, prefill_chunk_tokens=3))
+    session, events = opened(engine, [1, 2, 3])
+    text = greedy_text([1, 2, 3], NUM_TOKENS - 1, stop=())
+    parents = [AtPosition(2), *(AtNode(node_id) for node_id in range(1, len(text)))]
+    session.extend([DraftNode(i + 1, text[i], parent) for i, parent in enumerate(parents)])
+    run_to_the_end(engine)
+    assert [commit.num_accepted for commit in commits(events)] == [len(text)]
+    assert read(engine)["wasted_nodes_total unchecked"] == 0
 
 
 def test_every_token_has_an_origin_and_they_add_up() -> None:

@@ -1,6 +1,8 @@
 """The rules of the speculation tree, one sentence each."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from outrider_common.acceptance import SparseDistribution
 from outrider_common.errors import ProtocolViolationError
@@ -245,3 +247,35 @@ def test_a_latecomer_brings_no_distribution_into_the_tree() -> None:
     assert tree.frontier.draft is None
     tree.extend([DraftNode(2, 5, AtNode(1), OTHER_Q)])
     assert tree.frontier.draft == OTHER_Q
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[list[DraftNode], list[int]]]:
+    """Nodes that come, and then tokens that become final, several times."""
+    steps = []
+    next_id = 1
+    for _ in range(draw(st.integers(1, 4))):
+        nodes: list[DraftNode] = []
+        for _ in range(draw(st.integers(0, 5))):
+            above = draw(st.integers(0, next_id - 1))
+            parent = AtNode(above) if above else AtPosition(0)
+            nodes.append(DraftNode(next_id, draw(st.integers(0, 2)), parent))
+            next_id += 1
+        steps.append((nodes, draw(st.lists(st.integers(0, 2), max_size=4))))
+    return steps
+
+
+@given(history=histories(), window=st.integers(0, 6))
+def test_to_append_is_to_commit_at_the_end(
+    history: list[tuple[list[DraftNode], list[int]]], window: int
+) -> None:
+    one, other = (SpeculationTree([1], committed_id_window=window) for _ in range(2))
+    for nodes, tokens in history:
+        one.extend(nodes)
+        other.extend(nodes)
+        one.append(tokens)
+        other.commit(other.num_committed, tokens)
+        assert one.tokens == other.tokens
+        assert [node.ids for node in one.nodes()] == [node.ids for node in other.nodes()]
+        names = range(1, one.last_id + 1)
+        assert [*map(one.committed_position, names)] == [*map(other.committed_position, names)]
