@@ -7,7 +7,7 @@ pass. Pure. Knows nothing of rows, passes or how chances are learnt.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from outrider_cloud.own_guesses import OwnGuess, OwnGuesses
+from outrider_cloud.own_guesses import Guesses, OwnGuess
 from outrider_common.tree import TreeNode
 
 
@@ -32,7 +32,7 @@ def drafts_only(nodes: Sequence[TreeNode], values: Sequence[float]) -> list[Cand
 def with_own_guesses(
     frontier: TreeNode,
     drafts: Sequence[Candidate],
-    guesses: OwnGuesses,
+    guesses: Guesses,
     *,
     most: int,
     end: int,

@@ -8,14 +8,14 @@ during a pass. Knows nothing of other sessions.
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from outrider_cloud.candidates import Candidate, drafts_only, with_own_guesses
 from outrider_cloud.engine import Sink
 from outrider_cloud.engine_meters import SessionFigures
 from outrider_cloud.node_value import NodeValue
-from outrider_cloud.own_guesses import OwnGuesses
+from outrider_cloud.own_guesses import Guesses, OwnGuesses
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
 from outrider_cloud.scheduler import Grant, Load, Offer
@@ -28,6 +28,9 @@ from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
 from outrider_common.tree import DraftNode, SpeculationTree
 
 Clock = Callable[[], float]
+
+MakeGuesses = Callable[[Iterable[int]], Guesses]
+"""What guesses for a session that begins with this text."""
 
 DRAFTING_FOR_S = 2.0
 """An edge that has sent a node within this time is taken to be drafting."""
@@ -64,6 +67,7 @@ class VerifierSession:
         on_change: called when there may be more to do.
         on_unwanted: called when it is to end before its next pass, perhaps more than once.
         max_own_guesses: guesses of the verifier's own that a pass checks, if the edge allows any.
+        make_guesses: what makes these guesses.
         max_unread: it is not decoded while so many commits wait to be `taken`; None: it always is.
         clock: seconds, monotonic.
 
@@ -86,6 +90,7 @@ class VerifierSession:
         on_change: Callable[[], None] = lambda: None,
         on_unwanted: Callable[["VerifierSession"], None] = lambda _session: None,
         max_own_guesses: int = 0,
+        make_guesses: MakeGuesses = OwnGuesses,
         max_unread: int | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
@@ -110,7 +115,7 @@ class VerifierSession:
         self._sequence = PagedSequence(pool, keys)
         self._node_value = NodeValue()
         self._max_own_guesses = max_own_guesses if message.own_guesses else 0
-        self._own_guesses = OwnGuesses(message.prefix) if self._max_own_guesses else None
+        self._own_guesses = make_guesses(message.prefix) if self._max_own_guesses else None
         self._candidates: list[Candidate] = []
         self._waits_for_drafts = message.waits_for_drafts
         self._holding_since: float | None = None

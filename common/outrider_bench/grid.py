@@ -34,12 +34,11 @@ def check_request(request: Request) -> None:
             raise ConfigError(f"The grid has no {what}; give at least one.")
         if len(set(values)) != len(values):
             raise ConfigError(f"The grid has a {what} twice; give each once.")
-    most = max(request.sessions)
-    if most > request.num_prompts:
-        raise ConfigError(
-            f"{most} sessions at once need as many prompts, but there are {request.num_prompts}; "
-            "raise --num-prompts or lower --sessions."
-        )
+
+
+def num_prompts_at(request: Request, sessions: int) -> int:
+    """How many prompts a round has with so many sessions: one for each of them at least."""
+    return max(request.num_prompts, sessions)
 
 
 def places(request: Request) -> list[Circumstances]:

@@ -45,7 +45,7 @@ def running(module: str, *arguments: str, core: int | None) -> Iterator["subproc
 
 
 @contextmanager
-def running_verifier(target: str, store: Path, core: int | None) -> Iterator[str]:
+def running_verifier(target: str, store: Path, core: int | None, *options: str) -> Iterator[str]:
     """`outrider verifier serve` on a free port; yields its address.
 
     Every prompt is computed, or the first policy to ask would pay for the others.
@@ -54,7 +54,8 @@ def running_verifier(target: str, store: Path, core: int | None) -> Iterator[str
         UnavailableError: it did not start.
     """
     command = ("verifier", "serve", "--port", "0", "--model", target, "--no-share-prefixes")
-    with running("outrider", *command, "--cache-dir", str(store), core=core) as process:
+    whole = (*command, "--cache-dir", str(store), *options)
+    with running("outrider", *whole, core=core) as process:
         yield _address(process, _VERIFIER_READY, "verifier")
 
 

@@ -191,7 +191,7 @@ class Request:
         sessions: generations at the same time.
         temperatures: 0 is greedy.
         prompt_file: its name and the first digits of its SHA-256; None where prompts are synthetic.
-        num_prompts: of a round.
+        num_prompts: of a round; where there are more sessions, one for each of them.
         tokens: of an answer at most.
         rounds: in each place of the grid.
         warm_up: so many prompts, at least, are answered by every policy before anything counts.
