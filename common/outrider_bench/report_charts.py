@@ -149,7 +149,7 @@ def latency_chart(panel: Panel, cells: Sequence[Cell]) -> LineChart:
     return LineChart(
         str(panel),
         x_label="sessions",
-        y_label="ms per token of one session, median over answers; bands: up to the 95th percentile",
+        y_label="ms per token of a session, median of the answers; bands: to the 95th percentile",
         x_ticks=tuple(sorted({float(cell.sessions) for cell in cells})),
         series=tuple(_series(cells, _latency_point)),
         is_root=True,

@@ -52,6 +52,7 @@ def facts(results: BenchResults) -> Table:
         "processor": f"{machine.cpu}, {machine.num_cores} cores, {machine.system}",
         "pinned": _pairs(machine.pinned, "core "),
         "versions": _pairs(machine.versions),
+        "verifier": _pairs(machine.verifier_settings),
         "target": request.target,
         "drafters": ", ".join(request.pairs),
         "prompts": f"{request.num_prompts} of {request.prompt_file or 'made-up ones'}, "

@@ -229,6 +229,7 @@ class Machine:
         pinned: for each process the core that it was pinned to; empty where the system cannot.
         load_before: the load average over the last minute, before the run.
         software: for each pair what policies of other software ran as its drafter, in words.
+        verifier_settings: the environment variables that change the verifier's settings.
     """
 
     cpu: str
@@ -238,6 +239,7 @@ class Machine:
     pinned: Mapping[str, int]
     load_before: float
     software: Mapping[str, str] = field(default_factory=dict)
+    verifier_settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

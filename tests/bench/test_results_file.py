@@ -89,6 +89,7 @@ def test_another_request_is_refused_and_the_difference_named(
         ({"cpu": "another"}, "another machine"),
         ({"versions": {"outrider": "2"}}, "other versions"),
         ({"software": {"pair": "x"}}, "other assistants"),
+        ({"verifier_settings": {"OUTRIDER_VERIFIER_POLICY": "throughput"}}, "in the environment"),
     ],
 )
 def test_another_machine_is_refused_but_another_load_is_not(

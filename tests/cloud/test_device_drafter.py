@@ -1,4 +1,4 @@
-"""A drafter on the target's own device: what it drafts, what that takes, and how long its chains are."""
+"""A drafter on the target's own device: what it drafts, and how long that takes."""
 
 from dataclasses import replace
 from pathlib import Path
