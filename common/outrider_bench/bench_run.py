@@ -31,7 +31,6 @@ from outrider_common.prompts import Prompt
 from outrider_common.synthetic import SyntheticSpec
 from outrider_models.store import ModelStore
 
-
 MOST_OWN_GUESSES: Final = 32
 """A device that drafts decides by itself how much, up to this."""
 

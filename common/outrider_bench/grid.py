@@ -89,7 +89,8 @@ def spread_over_tasks(tasks: Sequence[str], num_wanted: int) -> list[int]:
     """
     if num_wanted > len(tasks):
         raise ConfigError(
-            f"{num_wanted} prompts are wanted, but the file has {len(tasks)}; lower --num-prompts."
+            f"{num_wanted} prompts are wanted, but the file has {len(tasks)}; lower --num-prompts "
+            "or --sessions."
         )
     of_task: dict[str, list[int]] = {}
     for index, task in enumerate(tasks):
