@@ -100,7 +100,8 @@ def capacities(panels: Panels) -> list[Table]:
 
     The times are those of drafting beside the verifier, or of the cloud alone where nobody did.
     """
-    return [_capacities(panel, cells) for panel, cells in panels.by_sessions.items()]
+    tables = [_capacities(panel, cells) for panel, cells in panels.by_sessions.items()]
+    return [table for table in tables if len(table.headings) > 1]
 
 
 def figures(panels: Panels) -> list[Table]:

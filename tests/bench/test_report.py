@@ -238,7 +238,7 @@ def test_the_command_writes_the_page_and_each_chart_in_light_and_dark(
     assert status == 0, said
     names = {path.name for path in out.iterdir()}
     charts = {name.removesuffix(".svg") for name in names if name.endswith(".svg")}
-    assert len(charts) == 4 + 4 + 1
+    assert len(charts) == 4 + 4 + 4 + 1
     pngs = {f"{chart}-{dress}.png" for chart in charts for dress in ("light", "dark")}
     assert names == {"report.html", *(f"{chart}.svg" for chart in charts), *pngs}
     for name in pngs:
