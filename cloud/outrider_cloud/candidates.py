@@ -24,9 +24,22 @@ class Candidate:
     value: float
 
 
-def drafts_only(nodes: Sequence[TreeNode], values: Sequence[float]) -> list[Candidate]:
-    """The edge's nodes as candidates."""
-    return [Candidate(node, value) for node, value in zip(nodes, values, strict=True)]
+def drafts_by_worth(
+    frontier: TreeNode, nodes: Sequence[TreeNode], chances: Sequence[float]
+) -> list[Candidate]:
+    """The edge's nodes as candidates, the most valuable first, parents before their children.
+
+    Args:
+        frontier: of the session's tree.
+        nodes: the useful ones, parents before their children.
+        chances: by rank among siblings that a node is right, if its parent is; falling. Further
+            ranks are as good as the last.
+    """
+    worth = {frontier: 1.0}
+    for parent in (frontier, *nodes):
+        for rank, child in enumerate(parent.children.values()):
+            worth[child] = worth[parent] * chances[min(rank, len(chances) - 1)]
+    return sorted((Candidate(node, worth[node]) for node in nodes), key=lambda one: -one.value)
 
 
 def with_own_guesses(

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from outrider_cloud.candidates import Candidate, drafts_only, with_own_guesses
+from outrider_cloud.candidates import Candidate, drafts_by_worth, with_own_guesses
 from outrider_cloud.engine import Sink
 from outrider_cloud.engine_meters import SessionFigures
-from outrider_cloud.node_value import NodeValue
 from outrider_cloud.own_guesses import Guesses, OwnGuesses
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
+from outrider_cloud.ranked_value import RankedValue
 from outrider_cloud.scheduler import Grant, Load, Offer
 from outrider_cloud.shadow import FinishedText
 from outrider_cloud.target import Rows, Segment
@@ -113,7 +113,7 @@ class VerifierSession:
         keys = PageKeys(self._tree.tokens, pool.page_tokens, realm=tenant)
         keys.know(self.num_to_prefill // pool.page_tokens)  # now, so that no pass waits for it
         self._sequence = PagedSequence(pool, keys)
-        self._node_value = NodeValue()
+        self._node_value = RankedValue()
         self._max_own_guesses = max_own_guesses if message.own_guesses else 0
         self._own_guesses = make_guesses(message.prefix) if self._max_own_guesses else None
         self._candidates: list[Candidate] = []
@@ -296,12 +296,7 @@ class VerifierSession:
             self._own_guesses.go_on(verdict.tokens)
         # Only now: pages are shared under a digest of the text, accepted tokens included.
         moves = self._sequence.keep(verdict.kept_rows)
-        if plan.num_draft_nodes:
-            self._node_value.observe(
-                verdict.num_accepted, verdict.num_accepted + verdict.is_refuted
-            )
-        else:
-            self._node_value.rest()
+        self._learn(plan, verdict)
         return verdict, moves
 
     def tell(self, verdict: Verdict, num_rows: int, began: float, offer: Offer) -> None:
@@ -353,8 +348,7 @@ class VerifierSession:
         """What the next pass may check; under the lock."""
         frontier = self._tree.frontier
         nodes = useful_nodes(self._tree, self._ending)
-        values = self._node_value.values(node.position - frontier.position for node in nodes)
-        drafts = drafts_only(nodes, values)
+        drafts = drafts_by_worth(frontier, nodes, self._node_value.chances())
         if self._own_guesses is None:
             return drafts
         return with_own_guesses(
@@ -364,6 +358,15 @@ class VerifierSession:
             most=self._max_own_guesses,
             end=self._ending.useless_from,
         )
+
+    def _learn(self, plan: PassPlan, verdict: Verdict) -> None:
+        """Of what rank was right, position by position, as far as drafts were checked."""
+        if not plan.num_draft_nodes:
+            self._node_value.rest()
+        for row, token in zip(verdict.kept_rows, verdict.tokens, strict=False):
+            if offered := plan.drafts_below(row):
+                right = offered.index(token) if token in offered else None
+                self._node_value.observe(len(offered), right)
 
     def _holds_off_s(self, now: float) -> float:
         """For how long still to wait for a draft node; under the lock.

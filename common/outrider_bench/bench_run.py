@@ -15,7 +15,7 @@ from outrider_bench.grid import batches, check_request, num_prompts_at, places
 from outrider_bench.lineup import Place, plans_of
 from outrider_bench.machine import choose_cores, describe_machine, load
 from outrider_bench.measuring import PlaceBench
-from outrider_bench.processes import running_verifier
+from outrider_bench.processes import starting_verifier
 from outrider_bench.questions import Question
 from outrider_bench.results import BenchResults, Cell, Circumstances, Request
 from outrider_bench.results_file import open_ledger
@@ -123,13 +123,14 @@ class BenchRun:
         target, plans = self._request.target, [p for s in self._sources.values() for p in s.plans]
         way = (self._store.root, self._cores.verifier)
         with ExitStack() as stack:
-            plain = stack.enter_context(running_verifier(without_drafter(target), *way))
+            plain = stack.enter_context(starting_verifier(without_drafter(target), *way))
             if all(plan.place is not Place.DEVICE for plan in plans):
-                yield Verifiers(plain)
+                yield Verifiers(plain())
                 return
             other = with_drafter(target, self._request.draft_ms or 0.0)
             own = ("--own-guesses", str(MOST_OWN_GUESSES))
-            yield Verifiers(plain, stack.enter_context(running_verifier(other, *way, *own)))
+            drafting = stack.enter_context(starting_verifier(other, *way, *own))
+            yield Verifiers(plain(), drafting())
 
     def _num_steps(self, place: Circumstances) -> int:
         num_prompts = num_prompts_at(self._request, place.sessions)

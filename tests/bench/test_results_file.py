@@ -32,8 +32,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 def test_a_cell_in_the_file_has_every_figure_that_readers_are_promised(tmp_path: Path) -> None:
     begin(tmp_path / "r.json").add(a_round(ANSWERS))
     (_, cell) = json.loads((tmp_path / "r.json").read_text())["cells"]
-    promised = """policy rtt_ms bandwidth_mbps sessions temperature prompts tokens tokens_per_s ttft_ms
-        tpot_ms speedup_vs_cloud acceptance_rate tokens_per_pass rows_per_token
+    promised = """policy rtt_ms bandwidth_mbps sessions temperature prompts tokens tokens_per_s
+        ttft_ms tpot_ms speedup_vs_cloud acceptance_rate tokens_per_pass rows_per_token
         draft_nodes_per_token wasted_fraction bytes_up_per_token bytes_down_per_token exact
         mismatches"""
     assert set(promised.split()) <= cell.keys()
