@@ -129,9 +129,7 @@ class SyntheticSpec:
     def summary(self) -> str:
         """What matters in a comparison, for somebody who reads it."""
         cost = f"{_duration(self.c0_s)} + {_duration(self.c1_s)} a row"
-        drafts = f"; a level of its own drafts {_duration(self.d0_s)} + {_duration(self.d1_s)}"
-        own = f"{drafts} a session" if self.has_drafter else ""
-        return f"{NAME} (acceptance {self.acceptance:g}, {cost}{own})"
+        return f"{NAME} (acceptance {self.acceptance:g}, {cost})"
 
     @property
     def has_drafter(self) -> bool:
