@@ -131,6 +131,7 @@ def test_sessions_are_drafted_for_and_write_the_targets_own_text(tmp_path: Path)
 def test_a_pass_takes_as_much_longer_as_its_drafts_take(tmp_path: Path) -> None:
     """Of a chain of 8 all are right, so that every pass drafts 8 levels but the last."""
     engine = an_engine(replace(SURE, d0_s=5e-3), tmp_path)
+    engine.warm_up(16)  # so that it knows what rows cost, and needs no experiments
     client = asks(engine, [1], 18, guesses=True)
     run_to_the_end(engine)
     commits = [event for event in client.events if isinstance(event, Commit)]
