@@ -30,12 +30,13 @@ from outrider_cloud.engine_stats import (
     num_held_tokens,
 )
 from outrider_cloud.outbox import Outbox
+from outrider_cloud.own_guesses import OwnGuesses
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
 from outrider_cloud.pass_pace import PassPace
 from outrider_cloud.row_limits import RowLimits
 from outrider_cloud.scheduler import Grant, Load, Offer, PassOutcome, Scheduler
-from outrider_cloud.session import Settled, VerifierSession, Work
+from outrider_cloud.session import MakeGuesses, Settled, VerifierSession, Work
 from outrider_cloud.session_book import SessionBook
 from outrider_cloud.shadow import ShadowDecoder, ShadowStats
 from outrider_cloud.target import DeviceLostError, Rows, RunningPass, Segment, Target
@@ -125,6 +126,7 @@ class BatchingEngine:
         limits: what is announced to edges.
         max_waiting_sessions: beside `limits.max_sessions` that run, so many wait at most.
         max_own_guesses: guesses of the verifier's own, of one session, that a pass checks at most.
+        make_guesses: what makes them, for each session by itself.
         shadow_rate: the share of sessions whose text is decoded again, plainly, to compare.
         share_prefixes: sessions that begin alike share the pages of that beginning.
         software_version: announced to clients.
@@ -145,6 +147,7 @@ class BatchingEngine:
         limits: Limits,
         max_waiting_sessions: int = 0,
         max_own_guesses: int = 0,
+        make_guesses: MakeGuesses = OwnGuesses,
         shadow_rate: float = 0.0,
         share_prefixes: bool = True,
         software_version: str = "",
@@ -170,6 +173,7 @@ class BatchingEngine:
         self._book = SessionBook(limits.max_sessions, max_waiting_sessions)
         self._unwanted: deque[VerifierSession] = deque()  # from any thread; some twice
         self._max_own_guesses = max_own_guesses
+        self._make_guesses = make_guesses
         self._shadow = ShadowDecoder(target, self._pool, shadow_rate)
         self._num_passes_since_shadow = 0
         self._counters = EngineCounters()
@@ -397,6 +401,7 @@ class BatchingEngine:
             on_change=self.wake,
             on_unwanted=self._unwanted.append,
             max_own_guesses=self._max_own_guesses,
+            make_guesses=self._make_guesses,
             max_unread=max_unread,
             clock=self._clock,
         )

@@ -4,10 +4,10 @@ The own ones are nodes that hang from the edge's tree without being part of it: 
 pass. Pure. Knows nothing of rows, passes or how chances are learnt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from outrider_cloud.own_guesses import OwnGuess, OwnGuesses
+from outrider_cloud.own_guesses import Guesses, OwnGuess
 from outrider_common.tree import TreeNode
 
 
@@ -24,15 +24,29 @@ class Candidate:
     value: float
 
 
-def drafts_only(nodes: Sequence[TreeNode], values: Sequence[float]) -> list[Candidate]:
-    """The edge's nodes as candidates."""
-    return [Candidate(node, value) for node, value in zip(nodes, values, strict=True)]
+def drafts_by_worth(
+    frontier: TreeNode, nodes: Sequence[TreeNode], chances: Sequence[float]
+) -> dict[TreeNode, float]:
+    """What the edge's nodes are worth, the most valuable first, parents before their children.
+
+    Args:
+        frontier: of the session's tree.
+        nodes: the useful ones, parents before their children.
+        chances: by rank among siblings that a node is right, if its parent is; falling. Further
+            ranks are as good as the last.
+    """
+    worth = {frontier: 1.0}
+    for parent in (frontier, *nodes):
+        for rank, child in enumerate(parent.children.values()):
+            worth[child] = worth[parent] * chances[min(rank, len(chances) - 1)]
+    found = sorted(nodes, key=worth.__getitem__, reverse=True)  # stable: of equals parents first
+    return {node: worth[node] for node in found}
 
 
 def with_own_guesses(
     frontier: TreeNode,
-    drafts: Sequence[Candidate],
-    guesses: OwnGuesses,
+    drafts: Mapping[TreeNode, float],
+    guesses: Guesses,
     *,
     most: int,
     end: int,
@@ -45,13 +59,13 @@ def with_own_guesses(
 
     Args:
         frontier: of the session's tree.
-        drafts: the useful nodes, parents before their children, their values no larger than those
+        drafts: the values of the useful nodes, parents before their children, no larger than those
             of their parents.
         guesses: of the session's text.
         most: own guesses at most.
         end: the position from which on a node saves no pass.
     """
-    hanging = _Hanging({one.node: one.value for one in drafts}, end)
+    hanging = _Hanging(dict(drafts), end)
     leaf = _main_leaf(frontier, hanging.values)
     depth = leaf.position - frontier.position
     passed = hanging.follow(frontier, 1.0, guesses.after((), depth + most))

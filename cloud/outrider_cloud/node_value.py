@@ -1,10 +1,9 @@
-"""What the draft nodes of one session are worth: the chance that a pass commits them.
+"""How likely draft nodes of one session are right: the chance that a checked level is accepted.
 
 Learnt from what passes accepted, forgotten slowly, and given another chance when it was long not
 checked. Pure. Knows nothing of trees, of what a row costs, or of the edge's own estimates.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
 _MEMORY_LEVELS: Final = 64.0
@@ -18,7 +17,7 @@ _PRIOR_LEVELS: Final = 2.0
 
 
 class NodeValue:
-    """Estimates a session's acceptance per level, and from it the value of a node at any depth.
+    """Estimates a session's acceptance per level.
 
     A level is accepted with chance a, given that all above it were: a node `depth` levels below the
     frontier is committed with chance a^depth (Leviathan et al., arXiv 2211.17192, section 3.1). The
@@ -54,27 +53,6 @@ class NodeValue:
         """The estimated chance that a level is accepted if all above it were."""
         weight = self._checked + _PRIOR_LEVELS
         return (self._accepted + _PRIOR_LEVELS * self._prior) / weight
-
-    def value(self, depth: int) -> float:
-        """The chance that a node is committed.
-
-        Args:
-            depth: levels below the frontier; 1 for a child of it.
-
-        Returns:
-            In [0, 1], and no larger the deeper the node.
-
-        Raises:
-            ValueError: `depth` below 1.
-        """
-        if depth < 1:
-            raise ValueError(f"depth is {depth}; a child of the frontier has depth 1.")
-        return float(self.acceptance**depth)
-
-    def values(self, depths: Iterable[int]) -> tuple[float, ...]:
-        """`value` of each of several nodes of a tree, whose depths are known to be 1 or more."""
-        acceptance = self.acceptance
-        return tuple([acceptance**depth for depth in depths])
 
     def observe(self, num_accepted: int, num_levels: int) -> None:
         """Learn from a pass that checked drafts.

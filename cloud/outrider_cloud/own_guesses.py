@@ -7,7 +7,7 @@ nothing of trees, passes or rows.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from outrider_common.match_votes import MAX_MATCHES, MIN_MATCH_TOKENS, NO_VOTE, match_votes
 from outrider_common.suffix_index import SuffixIndex
@@ -44,6 +44,18 @@ class OwnGuess:
     chance: float
     votes: float
     is_long: bool
+
+
+class Guesses(Protocol):
+    """Guesses of the verifier's own for one session, whatever makes them."""
+
+    def go_on(self, tokens: Sequence[int]) -> None:
+        """The text goes on with these."""
+        ...
+
+    def after(self, path: tuple[int, ...], most: int) -> Sequence[OwnGuess]:
+        """A chain of up to `most` guesses for what follows the text and these tokens."""
+        ...
 
 
 class GuessChances:

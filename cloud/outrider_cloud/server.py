@@ -22,17 +22,20 @@ from tokenizers import Tokenizer
 from outrider_cloud.batching_engine import BatchingEngine
 from outrider_cloud.binding import bind
 from outrider_cloud.connection_limits import NO_LIMITS, ConnectionLimits
+from outrider_cloud.device_drafter import DeviceDrafter
 from outrider_cloud.drain import Drain
 from outrider_cloud.engine import Engine
 from outrider_cloud.engine_stats import EngineStats
 from outrider_cloud.handlers import SERVICE_NAME, add_to_server
 from outrider_cloud.health import health_port
 from outrider_cloud.metrics_endpoint import offered_metrics
+from outrider_cloud.own_guesses import OwnGuesses
 from outrider_cloud.recorded_target import RecordedTarget
 from outrider_cloud.scheduler import PackingLimits, PackingScheduler, Scheduler, SchedulingPolicy
 from outrider_cloud.security import NO_SECURITY, ServerSecurity, load_security
 from outrider_cloud.service import VerifierServicer
 from outrider_cloud.service_watch import watched_service
+from outrider_cloud.session import MakeGuesses
 from outrider_cloud.starting import say
 from outrider_cloud.synthetic_target import SyntheticTarget
 from outrider_cloud.target import CPU_KV_CACHE_MIB, Target
@@ -87,30 +90,39 @@ def build_engine(settings: VerifierSettings, store: ModelStore) -> BatchingEngin
         UnsupportedError: a model that is not known here, or a kernel that cannot be compiled.
     """
     if SyntheticSpec.is_meant_by(settings.model):
-        target, fingerprint = _synthetic_target(settings)
-    elif Recording.is_meant_by(settings.model):
-        target, fingerprint = _recorded_target(settings)
-    else:
-        from outrider_cloud.target_loading import load_target  # torch takes seconds to import
+        return _synthetic_engine(settings)
+    if Recording.is_meant_by(settings.model):
+        return _recorded_engine(settings)
+    from outrider_cloud.target_loading import load_target  # torch takes seconds to import
 
-        directory = store.resolve_model(settings.model)
-        fingerprint = _fingerprint(directory)
-        target = load_target(settings, directory, store.root / "kernels")
-    return engine_around(target, packing_scheduler(settings), settings, fingerprint)
+    directory = store.resolve_model(settings.model)
+    target = load_target(settings, directory, store.root / "kernels")
+    return engine_around(target, packing_scheduler(settings), settings, _fingerprint(directory))
 
 
-def _synthetic_target(settings: VerifierSettings) -> tuple[Target, str]:
+def _synthetic_engine(settings: VerifierSettings) -> BatchingEngine:
+    """Around a synthetic target; with a drafter on its device, if the spec has one."""
     spec = SyntheticSpec.parse(settings.model)
     num_pages = _num_pages(settings, spec.kv_bytes)
-    target = SyntheticTarget(spec, num_pages, SYNTHETIC_PAGE_TOKENS)
-    return target, spec.tokenizer_fingerprint
+    around = partial(
+        engine_around,
+        scheduler=packing_scheduler(settings),
+        settings=settings,
+        tokenizer_fingerprint=spec.tokenizer_fingerprint,
+    )
+    if not spec.has_drafter:
+        return around(SyntheticTarget(spec, num_pages, SYNTHETIC_PAGE_TOKENS))
+    drafter = DeviceDrafter(spec)
+    target = SyntheticTarget(spec, num_pages, SYNTHETIC_PAGE_TOKENS, other_work=drafter.settle)
+    return around(target, make_guesses=drafter.guesses)
 
 
-def _recorded_target(settings: VerifierSettings) -> tuple[Target, str]:
+def _recorded_engine(settings: VerifierSettings) -> BatchingEngine:
+    """Around a recorded target."""
     recording = Recording.named(settings.model)
     num_pages = _num_pages(settings, RECORDED_KV_BYTES)
     target = RecordedTarget(recording, num_pages, SYNTHETIC_PAGE_TOKENS, RECORDED_KV_BYTES)
-    return target, recording.tokenizer
+    return engine_around(target, packing_scheduler(settings), settings, recording.tokenizer)
 
 
 def _num_pages(settings: VerifierSettings, kv_bytes: int) -> int:
@@ -133,7 +145,11 @@ def packing_scheduler(settings: VerifierSettings) -> PackingScheduler:
 
 
 def engine_around(
-    target: Target, scheduler: Scheduler, settings: VerifierSettings, tokenizer_fingerprint: str
+    target: Target,
+    scheduler: Scheduler,
+    settings: VerifierSettings,
+    tokenizer_fingerprint: str,
+    make_guesses: MakeGuesses = OwnGuesses,
 ) -> BatchingEngine:
     """An engine for a target, with the limits that the settings announce."""
     return BatchingEngine(
@@ -149,6 +165,7 @@ def engine_around(
         ),
         max_waiting_sessions=settings.max_waiting_sessions,
         max_own_guesses=settings.own_guesses,
+        make_guesses=make_guesses,
         shadow_rate=settings.shadow_rate,
         share_prefixes=settings.share_prefixes,
         software_version=version("outrider"),

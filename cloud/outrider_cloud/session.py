@@ -8,16 +8,16 @@ during a pass. Knows nothing of other sessions.
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from outrider_cloud.candidates import drafts_only, with_own_guesses
+from outrider_cloud.candidates import drafts_by_worth, with_own_guesses
 from outrider_cloud.engine import Sink
 from outrider_cloud.engine_meters import SessionFigures
-from outrider_cloud.node_value import NodeValue
-from outrider_cloud.own_guesses import OwnGuesses
+from outrider_cloud.own_guesses import Guesses, OwnGuesses
 from outrider_cloud.paged_sequence import Move, PagedSequence
 from outrider_cloud.pages import PageKeys, PagePool
+from outrider_cloud.ranked_value import RankedValue
 from outrider_cloud.scheduler import Grant, Load, Offer
 from outrider_cloud.shadow import FinishedText
 from outrider_cloud.target import Rows, Segment
@@ -28,6 +28,9 @@ from outrider_common.messages import Commit, FinishReason, Limits, OpenSession
 from outrider_common.tree import DraftNode, SpeculationTree, TreeNode
 
 Clock = Callable[[], float]
+
+MakeGuesses = Callable[[Iterable[int]], Guesses]
+"""What guesses for a session that begins with this text."""
 
 DRAFTING_FOR_S = 2.0
 """An edge that has sent a node within this time is taken to be drafting."""
@@ -77,6 +80,7 @@ class VerifierSession:
         on_change: called when there may be more to do.
         on_unwanted: called when it is to end before its next pass, perhaps more than once.
         max_own_guesses: guesses of the verifier's own that a pass checks, if the edge allows any.
+        make_guesses: what makes these guesses.
         max_unread: it is not decoded while so many commits wait to be `taken`; None: it always is.
         clock: seconds, monotonic.
 
@@ -99,6 +103,7 @@ class VerifierSession:
         on_change: Callable[[], None] = lambda: None,
         on_unwanted: Callable[["VerifierSession"], None] = lambda _session: None,
         max_own_guesses: int = 0,
+        make_guesses: MakeGuesses = OwnGuesses,
         max_unread: int | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
@@ -121,9 +126,9 @@ class VerifierSession:
         keys = PageKeys(self._tree.tokens, pool.page_tokens, realm=tenant)
         keys.know(self.num_to_prefill // pool.page_tokens)  # now, so that no pass waits for it
         self._sequence = PagedSequence(pool, keys)
-        self._node_value = NodeValue()
+        self._node_value = RankedValue()
         self._max_own_guesses = max_own_guesses if message.own_guesses else 0
-        self._own_guesses = OwnGuesses(message.prefix) if self._max_own_guesses else None
+        self._own_guesses = make_guesses(message.prefix) if self._max_own_guesses else None
         self._candidates: Sequence[TreeNode] = ()
         self._waits_for_drafts = message.waits_for_drafts
         self._holding_since: float | None = None
@@ -309,12 +314,7 @@ class VerifierSession:
             self._own_guesses.go_on(verdict.tokens)
         # Only now: pages are shared under a digest of the text, accepted tokens included.
         moves = self._sequence.keep(verdict.kept_rows)
-        if plan.num_draft_nodes:
-            self._node_value.observe(
-                verdict.num_accepted, verdict.num_accepted + verdict.is_refuted
-            )
-        else:
-            self._node_value.rest()
+        self._learn(plan, verdict)
         return verdict, moves
 
     def settle(self, verdict: Verdict, began: float) -> Settled:
@@ -370,18 +370,27 @@ class VerifierSession:
     def _find_candidates(self) -> tuple[Sequence[TreeNode], Sequence[float]]:
         """What the next pass may check, and what each is worth; under the lock."""
         frontier = self._tree.frontier
-        nodes = useful_nodes(self._tree, self._ending)
-        values = self._node_value.values([node.position - frontier.position for node in nodes])
+        chances = self._node_value.chances()
+        drafts = drafts_by_worth(frontier, useful_nodes(self._tree, self._ending), chances)
         if self._own_guesses is None:
-            return nodes, values
+            return list(drafts), list(drafts.values())
         found = with_own_guesses(
             frontier,
-            drafts_only(nodes, values),
+            drafts,
             self._own_guesses,
             most=self._max_own_guesses,
             end=self._ending.useless_from,
         )
         return [one.node for one in found], [one.value for one in found]
+
+    def _learn(self, plan: PassPlan, verdict: Verdict) -> None:
+        """Of what rank was right, position by position, as far as drafts were checked."""
+        if not plan.num_draft_nodes:
+            self._node_value.rest()
+        for row, token in zip(verdict.kept_rows, verdict.tokens, strict=False):
+            if offered := plan.drafts_below(row):
+                right = offered.index(token) if token in offered else None
+                self._node_value.observe(len(offered), right)
 
     def _holds_off_s(self, now: float) -> float:
         """For how long still to wait for a draft node; under the lock.

@@ -129,6 +129,8 @@ class SyntheticTarget:
         spec: its text, and what a pass takes.
         num_pages: pages of the KV cache.
         page_tokens: tokens that a page has room for.
+        other_work: asked as a pass begins, for how many seconds its device has something else to
+            do first.
         sleep: waits for so many seconds.
         clock: seconds, monotonic.
     """
@@ -138,12 +140,14 @@ class SyntheticTarget:
         spec: SyntheticSpec,
         num_pages: int,
         page_tokens: int = 16,
+        other_work: Callable[[], float] = lambda: 0.0,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._spec = spec
         self._shape = CacheShape(num_pages, page_tokens, spec.kv_bytes * page_tokens)
         self._slots = np.full(num_pages * page_tokens, _NOTHING, dtype=np.int32)
+        self._other_work = other_work
         self._sleep = sleep
         self._clock = clock
 
@@ -170,13 +174,15 @@ class SyntheticTarget:
     def begin(self, segments: Sequence[Segment]) -> "SyntheticPass":
         """Compute the rows of several sequences in one pass; see `Target.begin`.
 
-        Takes c0 + c1 * rows: what the computing here has not used is slept when it is waited for.
+        Takes c0 + c1 * rows, after any other work: what the computing here has not used is slept
+        when it is waited for.
         """
         began = self._clock()
         tables = PageTables.of(segments, self._shape.page_tokens)
         num_rows = self._write(segments, tables)
         logits = SyntheticLogits(self._next_tokens(segments, tables), self._spec.vocab)
-        return SyntheticPass(logits, began + self._spec.pass_s(num_rows), self._sleep, self._clock)
+        ends_at = began + self._other_work() + self._spec.pass_s(num_rows)
+        return SyntheticPass(logits, ends_at, self._sleep, self._clock)
 
     def forward(self, segments: Sequence[Segment]) -> SyntheticLogits:
         """See `Target.forward`."""

@@ -3,25 +3,36 @@
 The composition root of `outrider bench run`. Knows nothing of command lines.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from outrider_bench.crew import Crew, running_crew
+from outrider_bench.crew import Crew, Verifiers, running_crew
 from outrider_bench.edge_player import EdgePlayerSettings
-from outrider_bench.grid import batches, check_request, places
-from outrider_bench.lineup import plans_of
+from outrider_bench.grid import batches, check_request, num_prompts_at, places
+from outrider_bench.lineup import Place, plans_of
 from outrider_bench.machine import choose_cores, describe_machine, load
 from outrider_bench.measuring import PlaceBench
-from outrider_bench.processes import running_verifier
+from outrider_bench.processes import starting_verifier
 from outrider_bench.questions import Question
 from outrider_bench.results import BenchResults, Cell, Circumstances, Request
 from outrider_bench.results_file import open_ledger
-from outrider_bench.sources import PairSources, find_pair, find_prompts, synthetic_prompts
+from outrider_bench.sources import (
+    PairSources,
+    find_pair,
+    find_prompts,
+    synthetic_prompts,
+    with_drafter,
+    without_drafter,
+)
 from outrider_common.prompts import Prompt
 from outrider_common.synthetic import SyntheticSpec
 from outrider_models.store import ModelStore
+
+MOST_OWN_GUESSES: Final = 32
+"""A device that drafts decides by itself how much, up to this."""
 
 
 class BenchProgress(Protocol):
@@ -101,28 +112,44 @@ class BenchRun:
         if not todo:
             return self._ledger.results
         self._progress.starting("the verifier")
-        way = (self._request.target, self._store.root, self._cores.verifier)
-        with running_verifier(*way) as verifier:
+        with self._verifiers() as verifiers:
             for pair in dict.fromkeys(place.pair for place in todo):
-                self._run_pair(verifier, pair, [place for place in todo if place.pair == pair])
+                self._run_pair(verifiers, pair, [place for place in todo if place.pair == pair])
         return self._ledger.results
 
+    @contextmanager
+    def _verifiers(self) -> Iterator[Verifiers]:
+        """The one that all ask, and one whose device drafts where a policy needs it."""
+        target, plans = self._request.target, [p for s in self._sources.values() for p in s.plans]
+        way = (self._store.root, self._cores.verifier)
+        with ExitStack() as stack:
+            plain = stack.enter_context(starting_verifier(without_drafter(target), *way))
+            if all(plan.place is not Place.DEVICE for plan in plans):
+                yield Verifiers(plain())
+                return
+            other = with_drafter(target, self._request.draft_ms or 0.0)
+            own = ("--own-guesses", str(MOST_OWN_GUESSES))
+            drafting = stack.enter_context(starting_verifier(other, *way, *own))
+            yield Verifiers(plain(), drafting())
+
     def _num_steps(self, place: Circumstances) -> int:
-        num_batches = len(batches(self._prompts, place.sessions))
+        num_prompts = num_prompts_at(self._request, place.sessions)
+        num_batches = len(batches(range(num_prompts), place.sessions))
         return len(self._ledger.missing(place)) * num_batches * len(self._sources[place.pair].plans)
 
-    def _run_pair(self, verifier: str, pair: str, todo: Sequence[Circumstances]) -> None:
+    def _run_pair(self, verifiers: Verifiers, pair: str, todo: Sequence[Circumstances]) -> None:
         self._progress.starting(f"the players of {pair}")
         sources, request = self._sources[pair], self._request
         edge = EdgePlayerSettings(
-            verifier=verifier,
+            verifier=verifiers.plain,
             bundle=None if sources.bundle is None else str(sources.bundle),
             proposers=request.proposers,
             synthetic=request.target if sources.bundle is None else None,
             draft_ms=request.draft_ms or 0.0,
+            num_edges=max(request.sessions),
         )
         crew_of_pair = running_crew(
-            verifier, sources.plans, self._cores, edge, sources.transformers
+            verifiers, sources.plans, self._cores, edge, sources.transformers
         )
         with crew_of_pair as crew:
             questions = _questions(self._prompts, crew, request.seed)
@@ -135,7 +162,7 @@ class BenchRun:
             bench = PlaceBench(
                 place,
                 self._sources[place.pair].plans,
-                questions,
+                questions[: num_prompts_at(self._request, place.sessions)],
                 players,
                 max_tokens=self._request.tokens,
                 num_warm_up=self._request.warm_up,
@@ -151,9 +178,10 @@ class BenchRun:
 
 
 def _prompts(request: Request, options: RunOptions) -> list[Prompt]:
+    num_wanted = num_prompts_at(request, max(request.sessions))
     if SyntheticSpec.is_meant_by(request.target):
-        return synthetic_prompts(request.target, request.num_prompts)
-    return find_prompts(options.prompts, request.num_prompts)
+        return synthetic_prompts(request.target, num_wanted)
+    return find_prompts(options.prompts, num_wanted)
 
 
 def _questions(prompts: Sequence[Prompt], crew: Crew, seed: int) -> list[Question]:

@@ -76,7 +76,11 @@ def bench() -> None:
 @click.option("--sessions", metavar="LIST", help="Generations at the same time, such as 1,4.")
 @click.option("--temperature", metavar="LIST", help="0 is greedy.")
 @click.option("--prompts", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
-@click.option("--num-prompts", type=click.IntRange(1), help="Of a round, spread over the tasks.")
+@click.option(
+    "--num-prompts",
+    type=click.IntRange(1),
+    help="Of a round, spread over the tasks; at least one for each session.",
+)
 @click.option("--tokens", type=click.IntRange(2), help="Of an answer at most.")
 @click.option("--rounds", type=click.IntRange(1), help="In each place of the grid.")
 @click.option("--warm-up", type=click.IntRange(1), help="Prompts of each policy, uncounted.")

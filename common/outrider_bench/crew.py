@@ -22,6 +22,9 @@ _MODULES: Final = {
     Place.BESIDE: "outrider_bench.edge_player",
     Place.TRANSFORMERS: "outrider_bench.transformers_player",
 }
+_PLAYED_BY: Final = {Place.DEVICE: Place.EDGE}
+"""Where nothing is drafted by who asks, any edge may ask."""
+
 _NAMES: Final = {
     Place.EDGE: "edge",
     Place.BESIDE: "drafter beside the verifier",
@@ -30,16 +33,29 @@ _NAMES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class Verifiers:
+    """Where verifiers listen.
+
+    Attributes:
+        plain: the one for all policies but one.
+        drafting: the one whose own device drafts; None where no policy needs it.
+    """
+
+    plain: str
+    drafting: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Crew:
     """The players of one pair.
 
     Attributes:
-        verifier: where it listens.
+        verifiers: where they listen.
         cores: of the processes.
         players: by the place where their policies run.
     """
 
-    verifier: str
+    verifiers: Verifiers
     cores: Cores
     players: Mapping[Place, Player]
 
@@ -53,7 +69,7 @@ class Crew:
     @contextmanager
     def at(self, place: Circumstances) -> Iterator["CrewAt"]:
         """The players in one place of the grid, with its link."""
-        way = (self.verifier, place.rtt_ms, place.bandwidth_mbps, self.cores.link)
+        way = (self.verifiers.plain, place.rtt_ms, place.bandwidth_mbps, self.cores.link)
         with running_link(*way) as link:
             yield CrewAt(self, link, place.temperature)
             for player in self.players.values():
@@ -70,15 +86,22 @@ class CrewAt:
 
     def play(self, plan: Plan, batch: Batch, max_tokens: int, block_nodes: int) -> Played:
         """See `Players`."""
-        address = self.link if plan.crosses_link else self.crew.verifier
+        address = self.link if plan.crosses_link else self._direct(plan)
         play = Play(plan, batch, max_tokens, self.temperature, block_nodes, address)
-        reply = self.crew.players[plan.place].ask("play", play=play.as_json())
-        return played_from_json(reply)
+        player = self.crew.players[_PLAYED_BY.get(plan.place, plan.place)]
+        return played_from_json(player.ask("play", play=play.as_json()))
+
+    def _direct(self, plan: Plan) -> str:
+        """The way to its verifier without a link."""
+        if plan.place is not Place.DEVICE:
+            return self.crew.verifiers.plain
+        assert self.crew.verifiers.drafting is not None  # or there would be no such plan
+        return self.crew.verifiers.drafting
 
 
 @contextmanager
 def running_crew(
-    verifier: str,
+    verifiers: Verifiers,
     plans: Sequence[Plan],
     cores: Cores,
     edge: EdgePlayerSettings,
@@ -94,11 +117,12 @@ def running_crew(
         Place.BESIDE: cores.verifier,
         Place.TRANSFORMERS: cores.verifier,
     }
-    wanted = dict.fromkeys([Place.EDGE, *(plan.place for plan in plans)])
+    needed = (_PLAYED_BY.get(plan.place, plan.place) for plan in plans)
+    wanted = dict.fromkeys([Place.EDGE, *needed])
     with ExitStack() as stack:
         players = {}
         for place in wanted:
             settings: Any = transformers if place is Place.TRANSFORMERS else edge
             way = (_MODULES[place], asdict(settings), _NAMES[place], core_of[place])
             players[place] = stack.enter_context(running_player(*way))
-        yield Crew(verifier, cores, players)
+        yield Crew(verifiers, cores, players)

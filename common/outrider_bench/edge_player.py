@@ -35,6 +35,7 @@ class EdgePlayerSettings:
         proposers: what drafts.
         synthetic: the text of the synthetic target; None for a real one.
         draft_ms: what each level of a synthetic draft takes.
+        num_edges: how many of these draft at the same time: each session has one of its own.
     """
 
     verifier: str
@@ -42,6 +43,7 @@ class EdgePlayerSettings:
     proposers: tuple[str, ...]
     synthetic: str | None = None
     draft_ms: float = 0.0
+    num_edges: int = 1
 
 
 class EdgePlayer:
@@ -90,11 +92,12 @@ class EdgePlayer:
         from outrider_edge.simple_proposers import NoneFactory
 
         link = await self._links.enter_async_context(GrpcLink(play.address))
-        await link.model_info()  # so that no answer pays for the connection
+        info = await link.model_info()  # now, so that no answer pays for the connection
         return replace(
             self._base,
             factory=self._base.factory if play.plan.drafts else NoneFactory(),
             link=link,
+            info=info,
             calibration=Calibration(),
             estimators=Estimators(),
             policy=POLICIES[play.plan.means].with_block(play.block_nodes),
@@ -150,7 +153,8 @@ def _base(
     if settings.synthetic is not None:
         from outrider_bench.synthetic_edge import synthetic_runtime
 
-        return synthetic_runtime(settings.verifier, settings.synthetic, settings.draft_ms / 1e3)
+        level_s = settings.draft_ms / 1e3
+        return synthetic_runtime(settings.verifier, settings.synthetic, level_s, settings.num_edges)
     from outrider_common.settings.edge import EdgeSettings
     from outrider_edge.runtime import edge_runtime
     from outrider_models.bundle import Bundle

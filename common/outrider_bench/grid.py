@@ -37,12 +37,11 @@ def check_request(request: Request) -> None:
             raise ConfigError(f"The grid has a {what} twice; give each once.")
     if Recording.is_meant_by(request.target) and any(request.temperatures):
         raise ConfigError(f"'{request.target}' holds greedy answers only; give --temperature 0.")
-    most = max(request.sessions)
-    if most > request.num_prompts:
-        raise ConfigError(
-            f"{most} sessions at once need as many prompts, but there are {request.num_prompts}; "
-            "raise --num-prompts or lower --sessions."
-        )
+
+
+def num_prompts_at(request: Request, sessions: int) -> int:
+    """How many prompts a round has with so many sessions: one for each of them at least."""
+    return max(request.num_prompts, sessions)
 
 
 def places(request: Request) -> list[Circumstances]:
@@ -93,7 +92,8 @@ def spread_over_tasks(tasks: Sequence[str], num_wanted: int) -> list[int]:
     """
     if num_wanted > len(tasks):
         raise ConfigError(
-            f"{num_wanted} prompts are wanted, but the file has {len(tasks)}; lower --num-prompts."
+            f"{num_wanted} prompts are wanted, but the file has {len(tasks)}; lower --num-prompts "
+            "or --sessions."
         )
     of_task: dict[str, list[int]] = {}
     for index, task in enumerate(tasks):

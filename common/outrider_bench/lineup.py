@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from outrider_common.errors import ConfigError
+from outrider_common.synthetic import SyntheticSpec
 
 BASELINE: Final = "cloud"
 """What every speed-up is taken against, and whose text is compared with; always measured."""
@@ -31,6 +32,9 @@ class Place(StrEnum):
 
     BESIDE = "beside"
     """On the verifier's core, over loopback: ordinary speculative decoding in the data centre."""
+
+    DEVICE = "device"
+    """On the verifier's own device, where a synthetic target has one: what asks only reads."""
 
     TRANSFORMERS = "transformers"
     """On the verifier's core, in Transformers' own `generate`; the verifier is idle."""
@@ -96,6 +100,24 @@ PLANS: Final = {
     )
 }
 """The policies, in the order in which they are shown."""
+
+
+_ON_DEVICE: Final = Plan(
+    "colocated",
+    Place.DEVICE,
+    "cloud-lookup",
+    drafts=False,
+    note="The verifier's device drafts, between passes, and as many levels as are best for so many "
+    f"sessions. {_TEXT_COMES_ONE_WAY}",
+)
+"""`colocated` where the target is synthetic: it has a device, and that runs the drafter, too."""
+
+
+def plan_for(name: str, pair: str) -> Plan:
+    """The plan of a policy for a pair of target and drafter."""
+    plan = PLANS[name]
+    is_on_device = plan.place is Place.BESIDE and SyntheticSpec.is_meant_by(pair)
+    return _ON_DEVICE if is_on_device else plan
 
 
 def plans_of(names: tuple[str, ...]) -> tuple[Plan, ...]:

@@ -13,6 +13,9 @@ from outrider_common.errors import UnsupportedError
 
 _PACKAGES: Final = ("outrider", "grpcio", "numpy", "onnxruntime", "torch", "transformers")
 
+_SETTING: Final = "OUTRIDER_VERIFIER_"
+"""With this the environment variables of the verifier's settings begin."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cores:
@@ -58,12 +61,17 @@ def describe_machine(cores: Cores, software: Mapping[str, str]) -> Machine:
         pinned=cores.as_json(),
         load_before=load(),
         software=software,
+        verifier_settings=_verifier_settings(os.environ),
     )
 
 
 def load() -> float:
     """The load average over the last minute."""
     return round(os.getloadavg()[0], 2)
+
+
+def _verifier_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: environment[name] for name in sorted(environment) if name.startswith(_SETTING)}
 
 
 def _refuse_few(num_cores: int) -> None:

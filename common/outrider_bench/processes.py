@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -45,17 +45,31 @@ def running(module: str, *arguments: str, core: int | None) -> Iterator["subproc
 
 
 @contextmanager
-def running_verifier(target: str, store: Path, core: int | None) -> Iterator[str]:
-    """`outrider verifier serve` on a free port; yields its address.
+def starting_verifier(
+    target: str, store: Path, core: int | None, *options: str
+) -> Iterator[Callable[[], str]]:
+    """`outrider verifier serve` on a free port; yields what waits for it and gives its address.
 
     Every prompt is computed, or the first policy to ask would pay for the others.
 
     Raises:
-        UnavailableError: it did not start.
+        UnavailableError: when it is waited for: it did not start.
     """
     command = ("verifier", "serve", "--port", "0", "--model", target, "--no-share-prefixes")
-    with running("outrider", *command, "--cache-dir", str(store), core=core) as process:
-        yield _address(process, _VERIFIER_READY, "verifier")
+    whole = (*command, "--cache-dir", str(store), *options)
+    with running("outrider", *whole, core=core) as process:
+        yield lambda: _address(process, _VERIFIER_READY, "verifier")
+
+
+@contextmanager
+def running_verifier(target: str, store: Path, core: int | None) -> Iterator[str]:
+    """A verifier that is ready; yields its address. See `starting_verifier`.
+
+    Raises:
+        UnavailableError: it did not start.
+    """
+    with starting_verifier(target, store, core) as address:
+        yield address()
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""The charts of a report: speed-up over the round trip, and capacity over sessions.
+"""The charts of a report: speed-up over the round trip, capacity and latency over
+sessions.
 
 Pure: results in, charts out. Knows nothing of pages or files.
 """
@@ -139,6 +140,19 @@ def capacity_chart(panel: Panel, cells: Sequence[Cell]) -> LineChart:
         y_label="tokens/s of all sessions together; bands: smallest to largest round",
         x_ticks=tuple(sorted({float(cell.sessions) for cell in cells})),
         series=tuple(_series(cells, _capacity_point)),
+        is_root=True,
+    )
+
+
+def latency_chart(panel: Panel, cells: Sequence[Cell]) -> LineChart:
+    """The time per token of one session over their number."""
+    return LineChart(
+        str(panel),
+        x_label="sessions",
+        y_label="ms per token of a session, median of the answers; bands: to the 95th percentile",
+        x_ticks=tuple(sorted({float(cell.sessions) for cell in cells})),
+        series=tuple(_series(cells, _latency_point)),
+        is_root=True,
     )
 
 
@@ -162,6 +176,11 @@ def _speedup_point(cell: Cell) -> Point | None:
 def _capacity_point(cell: Cell) -> Point | None:
     spread = cell.total_tokens_per_s_min, cell.total_tokens_per_s_max
     return Point(cell.sessions, cell.total_tokens_per_s, *spread)
+
+
+def _latency_point(cell: Cell) -> Point | None:
+    times = cell.tpot_ms
+    return None if times is None else Point(cell.sessions, times.p50, times.p50, times.p95)
 
 
 def _formula_lines(formulas: Formulas | None, longest_ms: float) -> list[Series]:

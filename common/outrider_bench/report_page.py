@@ -15,6 +15,7 @@ from outrider_bench.report_charts import (
     Panels,
     capacity_chart,
     formulas_of,
+    latency_chart,
     speedup_chart,
 )
 from outrider_bench.report_tables import Table
@@ -67,7 +68,8 @@ class Report:
         panels: its cells, by chart.
         formulas: those that could be drawn, by panel.
         speedups: over the round trip.
-        capacities: over sessions.
+        capacities: tokens a second over sessions.
+        latencies: time per token over sessions.
         timelines: one for each trace.
     """
 
@@ -76,6 +78,7 @@ class Report:
     formulas: dict[str, Formulas]
     speedups: tuple[Picture, ...]
     capacities: tuple[Picture, ...]
+    latencies: tuple[Picture, ...]
     timelines: tuple[Picture, ...]
 
     @classmethod
@@ -85,20 +88,23 @@ class Report:
         over_rtt = panels.over_rtt
         known = {panel: formulas_of(cells, paces) for panel, cells in over_rtt.items()}
         speedups = [speedup_chart(p, cells, known[p]) for p, cells in over_rtt.items()]
-        capacities = [capacity_chart(p, cells) for p, cells in panels.by_sessions.items()]
+        over_sessions = panels.by_sessions.items()
+        capacities = [capacity_chart(p, cells) for p, cells in over_sessions]
+        latencies = [latency_chart(p, cells) for p, cells in over_sessions]
         return cls(
             results=results,
             panels=panels,
             formulas={str(panel): found for panel, found in known.items() if found},
             speedups=_named("speed-up", [(chart.title, chart) for chart in speedups]),
             capacities=_named("capacity", [(chart.title, chart) for chart in capacities]),
+            latencies=_named("latency", [(chart.title, chart) for chart in latencies]),
             timelines=_named("timeline", [(trace.drafter, trace) for trace in traces]),
         )
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
         """All charts."""
-        return (*self.speedups, *self.capacities, *self.timelines)
+        return (*self.speedups, *self.capacities, *self.latencies, *self.timelines)
 
     def html(self) -> str:
         """As a page."""
@@ -150,17 +156,22 @@ def _body(report: Report) -> Iterator[str]:
         )
         yield from (f'<div class="wide">{picture.svg(None)}</div>' for picture in report.timelines)
     yield "<h2>Capacity</h2>"
-    yield (
-        _charts(report.capacities)
-        if report.capacities
-        else ("<p>Only one number of sessions was measured.</p>")
-    )
+    yield from _capacity(report)
     yield _table(report_tables.exactness(cells))
     yield _table(report_tables.facts(report.results), "facts")
     yield "<h2>All figures</h2>"
     for table in report_tables.figures(report.panels):
         yield f"<details><summary>{escape(table.title)}</summary>{_rows(table)}</details>"
     yield from _notes(report.results)
+
+
+def _capacity(report: Report) -> Iterator[str]:
+    if not report.capacities:
+        yield "<p>Only one number of sessions was measured.</p>"
+        return
+    pairs = zip(report.capacities, report.latencies, strict=True)
+    yield _charts(picture for pair in pairs for picture in pair)
+    yield from map(_table, report_tables.capacities(report.panels))
 
 
 def _exactness_sentence(report: Report) -> str:

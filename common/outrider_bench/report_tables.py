@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from outrider_bench.break_even import break_even
+from outrider_bench.capacity import capacity
 from outrider_bench.lineup import BASELINE
-from outrider_bench.report_charts import Panels, policies_of
+from outrider_bench.report_charts import Panel, Panels, policies_of
 from outrider_bench.results import BenchResults, Cell, Quantiles
 
 _NONE: Final = "–"
+
+_YARDSTICK: Final = "colocated"
+"""Whose times per token others are asked to keep to."""
 
 _HASTE: Final[dict[str, Callable[[Cell], str]]] = {
     "tokens/s": lambda c: spread(c.tokens_per_s, c.tokens_per_s_min, c.tokens_per_s_max),
@@ -48,6 +52,7 @@ def facts(results: BenchResults) -> Table:
         "processor": f"{machine.cpu}, {machine.num_cores} cores, {machine.system}",
         "pinned": _pairs(machine.pinned, "core "),
         "versions": _pairs(machine.versions),
+        "verifier": _pairs(machine.verifier_settings),
         "target": request.target,
         "drafters": ", ".join(request.pairs),
         "prompts": f"{request.num_prompts} of {request.prompt_file or 'made-up ones'}, "
@@ -90,6 +95,15 @@ def break_evens(panels: Panels) -> Table:
     return Table("Where it stops paying: the break-even round trip", headings, tuple(rows))
 
 
+def capacities(panels: Panels) -> list[Table]:
+    """For each panel over sessions: how many of them each policy serves at the same time per token.
+
+    The times are those of drafting beside the verifier, or of the cloud alone where nobody did.
+    """
+    tables = [_capacities(panel, cells) for panel, cells in panels.by_sessions.items()]
+    return [table for table in tables if len(table.headings) > 1]
+
+
 def figures(panels: Panels) -> list[Table]:
     """For each panel its latencies, its costs and its tasks."""
     tables = []
@@ -129,6 +143,25 @@ def _break_even(cells: Sequence[Cell], policy: str) -> str:
         if cell.speedup_vs_cloud is not None
     ]
     return str(break_even(points)) if points else _NONE
+
+
+def _capacities(panel: Panel, cells: Sequence[Cell]) -> Table:
+    policies = policies_of(cells)
+    yardstick = _YARDSTICK if _YARDSTICK in policies else BASELINE
+    limits = _tpot_by_sessions(cells, yardstick)
+    rows = []
+    for policy in policies:
+        points = _tpot_by_sessions(cells, policy)
+        found = (str(capacity(points, ms)) if points else _NONE for _, ms in limits)
+        rows.append((policy, *found))
+    headings = (f"{short(ms)} ms, as {yardstick} with {sessions}" for sessions, ms in limits)
+    title = f"Sessions at the same time per token (median): {panel}"
+    return Table(title, ("policy", *headings), tuple(rows))
+
+
+def _tpot_by_sessions(cells: Sequence[Cell], policy: str) -> list[tuple[int, float]]:
+    own = (cell for cell in cells if cell.policy == policy)
+    return sorted((cell.sessions, cell.tpot_ms.p50) for cell in own if cell.tpot_ms is not None)
 
 
 def _of(cells: Sequence[Cell], policy: str) -> list[Cell]:

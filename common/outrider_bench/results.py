@@ -191,7 +191,7 @@ class Request:
         sessions: generations at the same time.
         temperatures: 0 is greedy.
         prompt_file: its name and the first digits of its SHA-256; None where prompts are synthetic.
-        num_prompts: of a round.
+        num_prompts: of a round; where there are more sessions, one for each of them.
         tokens: of an answer at most.
         rounds: in each place of the grid.
         warm_up: so many prompts, at least, are answered by every policy before anything counts.
@@ -229,6 +229,7 @@ class Machine:
         pinned: for each process the core that it was pinned to; empty where the system cannot.
         load_before: the load average over the last minute, before the run.
         software: for each pair what policies of other software ran as its drafter, in words.
+        verifier_settings: the environment variables that change the verifier's settings.
     """
 
     cpu: str
@@ -238,6 +239,7 @@ class Machine:
     pinned: Mapping[str, int]
     load_before: float
     software: Mapping[str, str] = field(default_factory=dict)
+    verifier_settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,11 @@ def refuse_others(path: Path, found: BenchResults, request: Request, machine: Ma
             )
     if found.machine.software != machine.software:
         raise ConfigError(f"{path} was begun with other assistants for Transformers; {_AGAIN}.")
+    if found.machine.verifier_settings != machine.verifier_settings:
+        raise ConfigError(
+            f"{path} was begun with {_shown(found.machine.verifier_settings)} in the environment, "
+            f"and now it is {_shown(machine.verifier_settings)}; {_AGAIN}."
+        )
     if found.machine.cpu != machine.cpu or found.machine.versions != machine.versions:
         raise ConfigError(
             f"{path} was begun on another machine or with other versions ({found.machine.cpu}); "

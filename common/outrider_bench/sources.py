@@ -4,13 +4,13 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from outrider_bench.assistants import NO_ASSISTANT, in_words, kind_for
 from outrider_bench.grid import spread_over_tasks
-from outrider_bench.lineup import Place, Plan
+from outrider_bench.lineup import Place, Plan, plan_for
 from outrider_bench.targets import is_real
 from outrider_bench.transformers_player import TransformersPlayerSettings
 from outrider_common.errors import ConfigError
@@ -25,6 +25,9 @@ CHECKOUT_PROMPTS: Final = Path("tests/data/spec_bench_even.jsonl")
 
 _SYNTHETIC_PROMPT_TOKENS: Final = 32
 _DIGEST_DIGITS: Final = 12
+
+_LEAST_MS: Final = 1e-3
+"""A drafter takes some time, or there would be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def find_pair(
             "leave it out."
         )
     if SyntheticSpec.is_meant_by(target):
-        return PairSources(plans)
+        return PairSources(tuple(plan_for(plan.name, target) for plan in plans))
     if Recording.is_meant_by(target):
         Recording.named(target)  # so that one which cannot be played is refused before a run
     directory = store.resolve_model(target) if is_real(target) else None
@@ -129,6 +132,24 @@ def synthetic_prompts(target: str, num_wanted: int) -> list[Prompt]:
         )
         for _ in range(num_wanted)
     ]
+
+
+def without_drafter(target: str) -> str:
+    """The target that verifies what edges draft: nothing else runs on its device."""
+    if not SyntheticSpec.is_meant_by(target):
+        return target
+    return str(SyntheticSpec.parse(target).without_drafter)
+
+
+def with_drafter(target: str, draft_ms: float) -> str:
+    """The synthetic target whose device drafts; where it is not said how fast, as fast as an edge.
+
+    Args:
+        target: the text of its spec.
+        draft_ms: what a level of drafts takes an edge.
+    """
+    spec = SyntheticSpec.parse(target)
+    return str(spec if spec.has_drafter else replace(spec, d0_s=max(draft_ms, _LEAST_MS) / 1e3))
 
 
 def file_in_words(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from outrider_bench.lineup import BASELINE, PLANS
+from outrider_bench.lineup import BASELINE, plan_for
 from outrider_bench.results import Answer, Cell, Circumstances, Counters, Quantiles, Round
 
 LEAST_TOKENS: Final = 8
@@ -46,7 +46,8 @@ def cell_of(place: Circumstances, policy: str, rounds: Sequence[Round]) -> Cell:
     answers = [answer for each in own for answer in each]
     mismatches = sum(answer.mismatches for answer in answers)
     times_ms = [1e3 / rate for rate in _defined(map(decoding_rate, answers))]
-    is_promised = PLANS[policy].is_ours or place.temperature == 0
+    plan = plan_for(policy, place.pair)
+    is_promised = plan.is_ours or place.temperature == 0
     figures: dict[str, Any] = {
         **asdict(place),
         **_rates(own, place.sessions),
@@ -63,7 +64,7 @@ def cell_of(place: Circumstances, policy: str, rounds: Sequence[Round]) -> Cell:
         exact=not mismatches if is_promised else None,
         mismatches=mismatches,
         block_nodes=rounds[-1].block_nodes.get(policy),
-        note=PLANS[policy].note,
+        note=plan.note,
         **figures,
     )
 

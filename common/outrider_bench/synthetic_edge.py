@@ -75,7 +75,7 @@ class _NoText:
 
 @asynccontextmanager
 async def synthetic_runtime(
-    verifier: str, target: str, level_s: float
+    verifier: str, target: str, level_s: float, num_edges: int = 1
 ) -> AsyncIterator["EdgeRuntime"]:
     """What generations over a synthetic target share.
 
@@ -83,6 +83,7 @@ async def synthetic_runtime(
         verifier: its address.
         target: the text of the spec.
         level_s: what each level of a draft takes.
+        num_edges: so many drafts are made at once, as if each session had an edge of its own.
 
     Raises:
         ConfigError: the spec is none.
@@ -96,7 +97,7 @@ async def synthetic_runtime(
 
     spec, defaults = SyntheticSpec.parse(target), EdgeSettings()
     async with GrpcLink(verifier) as link:
-        with ThreadPoolExecutor(defaults.concurrent_drafts, "outrider-draft") as executor:
+        with ThreadPoolExecutor(num_edges, "outrider-draft") as executor:
             yield EdgeRuntime(
                 tokenizer=cast(Any, _NoText()),
                 fingerprint=spec.tokenizer_fingerprint,

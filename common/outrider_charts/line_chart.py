@@ -10,13 +10,15 @@ from xml.sax.saxutils import escape
 
 from outrider_charts.scale import Scale, round_ticks, spaced
 from outrider_charts.style import NUM_COLOURS, Dress
-from outrider_charts.svg import document, tag, text, text_width
+from outrider_charts.svg import document, tag, text, text_width, wrapped
 
 _WIDTH: Final = 520
 _PLOT_HEIGHT: Final = 270
 _LEFT, _RIGHT, _TOP, _BELOW = 50, 16, 52, 46
 _KEY_HEIGHT: Final = 20
 _KEY_SAMPLE: Final = 30
+_TITLE_SIZE: Final = 14
+_TITLE_HEIGHT: Final = 18
 _LEAST_TICK_GAP: Final = 24.0
 _KEYS_Y: Final = _TOP + _PLOT_HEIGHT + _BELOW + 6
 _DASHES: Final = ("none", "7 4", "2 3")
@@ -93,15 +95,23 @@ class LineChart:
         keys = _placed_keys(self.series)
         height = _TOP + _PLOT_HEIGHT + _BELOW + _KEY_HEIGHT * (1 + max(row for _, row, _ in keys))
         frame = _Frame.around(self)
+        *above, last = wrapped(self.title, _TITLE_SIZE, _WIDTH - _LEFT + 34)
+        titles = [
+            text(_LEFT - 34, 18 + _TITLE_HEIGHT * i, line, anchor="start", size=_TITLE_SIZE)
+            for i, line in enumerate(above)
+        ]
         parts = [
-            text(_LEFT - 34, 18, self.title, anchor="start", size=14, kind="ink"),
+            text(_LEFT - 34, 18, last, anchor="start", size=_TITLE_SIZE),
             text(_LEFT - 34, 35, self.y_label, anchor="start", size=11, kind="faint"),
             *_grid(self, frame),
             *(part for series in self.series for part in _band(frame, series)),
             *(part for series in self.series for part in _line(frame, series)),
             *(_key(series, x, _KEYS_Y + row * _KEY_HEIGHT) for series, row, x in keys),
         ]
-        return document(self.title, parts, width=_WIDTH, height=height, dress=dress)
+        more = _TITLE_HEIGHT * len(above)
+        body = tag("g", "".join(parts), transform=f"translate(0 {more})")
+        whole = [*titles, body]
+        return document(self.title, whole, width=_WIDTH, height=height + more, dress=dress)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,3 +71,15 @@ def _attribute(key: str, value: str | float) -> str:
     name = key.rstrip("_").replace("_", "-")
     shown = value if isinstance(value, str) else f"{round(value, 2):g}"
     return f"{name}={quoteattr(shown)}"
+
+
+def wrapped(content: str, size: float, width: float) -> list[str]:
+    """A text in lines that are no wider than that, as far as its words allow; at least one line."""
+    lines = [""]
+    for word in content.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -49,7 +49,8 @@ _KEYS: Final = (
     ("rejected", "rejected"),
     ("late", "too late: the verifier was there first"),
     ("unjudged", "never judged: hung from a wrong one"),
-    ("pass", "the verifier's own"),
+    ("pass", "the target's own"),
+    ("guessed", "guessed by the verifier"),
 )
 
 
@@ -218,9 +219,9 @@ class _Picture:
             yield from _wait(waited, left)
             width = max(right - left, 1.0)
             yield _bar(left, _PASSES_Y, width, _PASSES_HEIGHT, "pass", _pass_in_words(commit))
-            rows = "1 row" if commit.num_rows == 1 else f"{commit.num_rows} rows"
-            for i, line in enumerate((rows, f"{commit.num_accepted} accepted")):
-                y = _PASSES_Y + 17 + 14 * i
+            lines = _pass_lines(commit)
+            for i, line in enumerate(lines):
+                y = _PASSES_Y + _PASSES_HEIGHT / 2 + 4 + 13 * (i - (len(lines) - 1) / 2)
                 yield from _fitted(line, left, width, y, "on-colour", _PASSES_HEIGHT)
 
     def _texts(self) -> Iterator[str]:
@@ -233,15 +234,29 @@ class _Picture:
 
 
 def _tokens(commit: PassTrace, left: float, width: float) -> Iterator[str]:
-    """Boxes as wide as what they say, green where drafted, blue where the verifier's own."""
+    """Boxes as wide as what they say, in the colour of what the token came from."""
     wanted = [text_width(shown, _LETTERS) + 6 for shown in map(_shown, commit.texts)]
     squeeze = min(1.0, (width - 2) / max(sum(wanted), 1e-9))
     for i, (said, whole) in enumerate(zip(commit.texts, wanted, strict=True)):
         box = whole * squeeze
-        look = "committed" if i < commit.num_accepted else "pass"
+        look = _origin(commit, i)
         yield _bar(left, _TEXT_Y, max(box - 1, 1.0), _TEXT_HEIGHT, look, repr(said))
         yield from _fitted(said, left, box, _TEXT_Y + 19, "on-colour", _TEXT_HEIGHT)
         left += box
+
+
+def _origin(commit: PassTrace, index: int) -> str:
+    """What a token of a pass came from: the edge's draft, the verifier's guess, the target."""
+    if index < commit.num_accepted:
+        return "committed"
+    return "guessed" if index < commit.num_accepted + commit.num_guessed else "pass"
+
+
+def _pass_lines(commit: PassTrace) -> list[str]:
+    """What stands on the bar of a pass."""
+    rows = "1 row" if commit.num_rows == 1 else f"{commit.num_rows} rows"
+    guessed = [f"{commit.num_guessed} guessed"] if commit.num_guessed else []
+    return [rows, f"{commit.num_accepted} accepted", *guessed]
 
 
 def _bar(x: float, y: float, width: float, height: float, look: str, told: str) -> str:
@@ -284,6 +299,6 @@ def _in_words(node: NodeTrace) -> str:
 
 def _pass_in_words(commit: PassTrace) -> str:
     return (
-        f"{commit.num_rows} rows, {commit.num_accepted} accepted, {len(commit.tokens)} tokens; "
+        f"{', '.join(_pass_lines(commit))}, {len(commit.tokens)} tokens; "
         f"queue {commit.queue_s * 1e3:.1f} ms, pass {commit.pass_s * 1e3:.1f} ms"
     )

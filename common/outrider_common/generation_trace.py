@@ -114,6 +114,8 @@ class PassTrace:
         pass_s: how long the pass took.
         queue_s: how long the session had waited for it.
         num_rows: rows of this session in the pass.
+        num_guessed: how many of the tokens, after those of draft nodes, guesses of the verifier's
+            own carried.
     """
 
     arrived_at_s: float
@@ -125,6 +127,7 @@ class PassTrace:
     pass_s: float
     queue_s: float
     num_rows: int
+    num_guessed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ sessions, and does not sleep: how long a pass would take is only stated.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -43,7 +43,8 @@ class SyntheticSpec:
     """What a synthetic target is like; both sides of a load test have the same one.
 
     As text it is `synthetic:vocab=1000,acceptance=0.8,c0=20ms,c1=0.2ms,positions=8192,
-    kv_bytes=1024,seed=1,tokenizer=v1:0f3a...` in one line. Whatever is left out has its default.
+    kv_bytes=1024,seed=1,d0=1ms,d1=0.01ms,tokenizer=v1:0f3a...` in one line. Whatever is left out
+    has its default.
 
     Attributes:
         vocab: tokens are 0 to vocab - 1; 0 is the end-of-text id.
@@ -56,6 +57,9 @@ class SyntheticSpec:
         positions: the most tokens of one text.
         kv_bytes: what the KV cache is said to take for a token.
         seed: another seed, another text.
+        d0_s: seconds that a drafter on the target's own device takes for a level of drafts,
+            whatever the number of sessions.
+        d1_s: seconds that every session adds to that; with 0 for both there is no such drafter.
         tokenizer: the fingerprint of the tokenizer that its tokens are said to be of, so that edges
             with a bundle of that tokenizer may use it; empty: only edges with the same spec may.
 
@@ -70,6 +74,8 @@ class SyntheticSpec:
     positions: int = 8192
     kv_bytes: int = 1024
     seed: int = 1
+    d0_s: float = 0.0
+    d1_s: float = 0.0
     tokenizer: str = ""
 
     def __post_init__(self) -> None:
@@ -80,6 +86,8 @@ class SyntheticSpec:
         _require("positions", self.positions, 2, 2**20)
         _require("kv_bytes", self.kv_bytes, 1, 2**24)
         _require("seed", self.seed, 0, _MASK_32)
+        _require("d0", self.d0_s, 0, 60, " s")
+        _require("d1", self.d1_s, 0, 60, " s")
         _require_fingerprint(self.tokenizer)
 
     @classmethod
@@ -112,6 +120,7 @@ class SyntheticSpec:
             f"positions={self.positions}",
             f"kv_bytes={self.kv_bytes}",
             f"seed={self.seed}",
+            *self._drafter_fields,
             *([f"tokenizer={self.tokenizer}"] if self.tokenizer else ()),
         )
         return f"{NAME}:{','.join(fields)}"
@@ -122,6 +131,16 @@ class SyntheticSpec:
         cost = f"{_duration(self.c0_s)} + {_duration(self.c1_s)} a row"
         return f"{NAME} (acceptance {self.acceptance:g}, {cost})"
 
+    @property
+    def has_drafter(self) -> bool:
+        """Whether its device runs a drafter, too."""
+        return self.d0_s > 0 or self.d1_s > 0
+
+    @property
+    def without_drafter(self) -> "SyntheticSpec":
+        """The same target where its device has nothing else to do."""
+        return replace(self, d0_s=0.0, d1_s=0.0)
+
     @staticmethod
     def is_meant_by(text: str) -> bool:
         """Whether a model's name is that of a synthetic target, though perhaps a wrong one."""
@@ -130,11 +149,21 @@ class SyntheticSpec:
     @property
     def tokenizer_fingerprint(self) -> str:
         """Stands for what its tokens mean: nothing, but the same on both sides."""
-        return self.tokenizer or str(self)
+        return self.tokenizer or str(self.without_drafter)
 
     def pass_s(self, num_rows: int) -> float:
         """Seconds that a pass of so many rows takes: c0 + c1 * rows."""
         return self.c0_s + self.c1_s * num_rows
+
+    def level_s(self, num_sessions: int) -> float:
+        """Seconds that its own drafter takes for a level of drafts: d0 + d1 * sessions."""
+        return self.d0_s + self.d1_s * num_sessions
+
+    @property
+    def _drafter_fields(self) -> tuple[str, ...]:
+        if not self.has_drafter:
+            return ()
+        return f"d0={_duration(self.d0_s)}", f"d1={_duration(self.d1_s)}"
 
 
 # --- the target's text ------------------------------------------------------------------------
@@ -313,6 +342,8 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[str], float | str], str]]] = {
     "positions": ("positions", int, _WHOLE),
     "kv_bytes": ("kv_bytes", int, _WHOLE),
     "seed": ("seed", int, _WHOLE),
+    "d0": ("d0_s", _seconds, _TIME),
+    "d1": ("d1_s", _seconds, _TIME),
     "tokenizer": ("tokenizer", str, "a fingerprint"),
 }
 """For each key its field, how its value is read, and what may be written."""

@@ -132,6 +132,7 @@ def _add_pass(bars: _Bars, trace: GenerationTrace, commit: PassTrace, until_s: f
         "tokens": list(commit.tokens),
         "first position": commit.start,
         "accepted drafts": commit.num_accepted,
+        "own guesses": commit.num_guessed,
         "is correction": commit.is_correction,
         "rows": commit.num_rows,
         "queue, ms": commit.queue_s * 1e3,
@@ -139,7 +140,8 @@ def _add_pass(bars: _Bars, trace: GenerationTrace, commit: PassTrace, until_s: f
     }
     waited_s, began_s = trace.queue_began_s(commit), trace.pass_began_s(commit)
     ended_s, arrived_s = trace.pass_ended_s(commit), commit.arrived_at_s
-    rows = f"{commit.num_rows} rows, {commit.num_accepted} accepted"
+    guessed = f", {commit.num_guessed} guessed" if commit.num_guessed else ""
+    rows = f"{commit.num_rows} rows, {commit.num_accepted} accepted{guessed}"
     bars.queues.append(_slice(_Track.QUEUE, "queue", waited_s, began_s, args))
     bars.passes.append(_slice(_Track.PASS, rows, began_s, ended_s, args))
     bars.downs.append(_slice(_Track.DOWNLINK, text, ended_s, arrived_s, args))

@@ -140,6 +140,7 @@ class TraceRecorder:
                     pass_s=commit.pass_us / 1e6,
                     queue_s=commit.queue_us / 1e6,
                     num_rows=commit.num_rows,
+                    num_guessed=_num_new_guessed(commit, num_known),
                 )
             )
             self._on_event(self._passes[-1])
@@ -255,6 +256,11 @@ class TraceRecorder:
             for node in self._decided
             if node.fate is NodeFate.COMMITTED and node.decided_at_s in pass_s
         ]
+
+
+def _num_new_guessed(commit: Commit, num_known: int) -> int:
+    """How many tokens that own guesses carried are left behind the first so many tokens."""
+    return max(commit.num_guessed - max(num_known - commit.num_accepted, 0), 0)
 
 
 def _with_texts(commit: PassTrace, texts: Mapping[int, str]) -> PassTrace:

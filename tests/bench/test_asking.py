@@ -110,7 +110,7 @@ def test_the_link_shares_the_edges_core_only_where_there_are_but_two(
             "needs a real target",
         ),
         (["--prompts", "none.jsonl"], "The prompts 'none.jsonl' cannot be read"),
-        (["--sessions", "50"], "50 sessions at once need as many prompts"),
+        (["--sessions", "0"], "write whole numbers of at least 1"),
         (["--out", "/none/such/file.json", "--target", "synthetic"], "cannot be written"),
     ],
 )

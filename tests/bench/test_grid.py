@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from measured import REQUEST
 
-from outrider_bench.grid import batches, check_request, in_turn, places, spread_over_tasks
+from outrider_bench.grid import (
+    batches,
+    check_request,
+    in_turn,
+    num_prompts_at,
+    places,
+    spread_over_tasks,
+)
 from outrider_common.errors import ConfigError
 
 
@@ -30,13 +37,18 @@ def test_the_grid_is_every_combination_and_the_round_trip_changes_most_often() -
         ({"pairs": ()}, "The grid has no drafter bundle"),
         ({"policies": ()}, "The grid has no policy"),
         ({"temperatures": (0.0, 0.0)}, "The grid has a temperature twice"),
-        ({"sessions": (1, 4)}, "4 sessions at once need as many prompts, but there are 2"),
+        ({"sessions": ()}, "The grid has no number of sessions"),
     ],
 )
 def test_a_grid_that_cannot_be_measured_is_refused(changes: dict[str, Any], said: str) -> None:
     check_request(REQUEST)
     with pytest.raises(ConfigError, match=said):
         check_request(replace(REQUEST, **changes))
+
+
+def test_every_session_has_a_prompt_of_its_own() -> None:
+    request = replace(REQUEST, num_prompts=4)
+    assert [num_prompts_at(request, sessions) for sessions in (1, 4, 9)] == [4, 4, 9]
 
 
 @given(num_items=st.integers(1, 30), size=st.integers(1, 30))

@@ -10,11 +10,13 @@ import pytest
 from bench_results import PAIRS, POLICIES, RTTS, a_cell, some_results
 from click.testing import CliRunner
 
+from outrider_bench import report_tables
 from outrider_bench.cli import bench
 from outrider_bench.formulas import Formulas
 from outrider_bench.report_charts import Panel, Panels, speedup_chart
 from outrider_bench.report_page import Report
-from outrider_bench.results import BenchResults
+from outrider_bench.results import BenchResults, Cell, Quantiles
+from outrider_charts.line_chart import LineChart
 from outrider_common.errors import OutriderError
 from outrider_common.generation_trace import (
     TRACE_KEY,
@@ -114,11 +116,49 @@ def test_every_policy_is_in_every_chart_with_all_its_points() -> None:
     assert len(report.speedups) == len(PAIRS) * 2
     assert len(report.capacities) == len(PAIRS) * 2
     for picture, count in [(p, len(RTTS)) for p in report.speedups] + [
-        (p, 3) for p in report.capacities
+        (p, 3) for p in report.capacities + report.latencies
     ]:
         measured = {s.name: s for s in picture.chart.series if not s.is_thin}
         assert set(measured) == set(POLICIES)
         assert all(len(series.points) == count for series in measured.values())
+
+
+def test_the_page_says_how_many_sessions_fit_into_the_same_time_per_token() -> None:
+    def loaded(policy: str, sessions: int, tpot_ms: float) -> Cell:
+        times = Quantiles(p50=tpot_ms, p95=2 * tpot_ms, p99=3 * tpot_ms)
+        return a_cell(PAIRS[0], policy, 20.0, sessions, tpot_ms=times)
+
+    points = {"cloud": (30, 70), "colocated": (20, 60), "auto": (10, 40)}
+    cells = [
+        loaded(policy, sessions, tpot_ms)
+        for policy, both in points.items()
+        for sessions, tpot_ms in zip((4, 64), both, strict=True)
+    ]
+    (table,) = report_tables.capacities(Panels.of(some_results(cells)))
+    assert table.headings == (
+        "policy",
+        "20.0 ms, as colocated with 4",
+        "60.0 ms, as colocated with 64",
+    )
+    assert table.rows == (
+        ("cloud", "fewer than 4", "49"),
+        ("auto", "24", "64 or more"),
+        ("colocated", "4", "64 or more"),
+    )
+    page = Page(a_report(some_results(cells)).html()).text
+    assert table.title in page
+    assert "as colocated with 64" in page
+    plain = [cell for cell in cells if cell.policy != "colocated"]
+    (table,) = report_tables.capacities(Panels.of(some_results(plain)))
+    assert table.headings[1] == "30.0 ms, as cloud with 4"
+
+
+def test_the_time_per_token_is_drawn_up_to_its_95th_percentile() -> None:
+    (picture, *_) = a_report().latencies
+    assert isinstance(picture.chart, LineChart)
+    (auto,) = (series for series in picture.chart.series if series.name == "auto")
+    for point in auto.points:
+        assert (point.low, point.high) == (point.y, pytest.approx(1.2 * point.y))
 
 
 def test_a_policy_keeps_its_look_in_a_chart_without_the_others() -> None:
@@ -177,7 +217,7 @@ def test_names_and_notes_from_a_file_are_text_and_nothing_else() -> None:
 def test_one_round_trip_and_one_number_of_sessions_need_no_charts() -> None:
     cells = [a_cell(PAIRS[0], policy, 50.0) for policy in POLICIES]
     report = a_report(some_results(cells))
-    assert report.speedups == report.capacities == ()
+    assert report.speedups == report.capacities == report.latencies == ()
     assert "Only one round trip was measured" in Page(report.html()).text
 
 
@@ -198,7 +238,7 @@ def test_the_command_writes_the_page_and_each_chart_in_light_and_dark(
     assert status == 0, said
     names = {path.name for path in out.iterdir()}
     charts = {name.removesuffix(".svg") for name in names if name.endswith(".svg")}
-    assert len(charts) == 4 + 4 + 1
+    assert len(charts) == 4 + 4 + 4 + 1
     pngs = {f"{chart}-{dress}.png" for chart in charts for dress in ("light", "dark")}
     assert names == {"report.html", *(f"{chart}.svg" for chart in charts), *pngs}
     for name in pngs:

@@ -29,6 +29,17 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert [cell.policy for cell in ledger.results.cells] == ["cloud", "chain"]
 
 
+def test_a_cell_in_the_file_has_every_figure_that_readers_are_promised(tmp_path: Path) -> None:
+    begin(tmp_path / "r.json").add(a_round(ANSWERS))
+    (_, cell) = json.loads((tmp_path / "r.json").read_text())["cells"]
+    promised = """policy rtt_ms bandwidth_mbps sessions temperature prompts tokens tokens_per_s
+        ttft_ms tpot_ms speedup_vs_cloud acceptance_rate tokens_per_pass rows_per_token
+        draft_nodes_per_token wasted_fraction bytes_up_per_token bytes_down_per_token exact
+        mismatches"""
+    assert set(promised.split()) <= cell.keys()
+    assert {"p50", "p95", "p99"} == cell["ttft_ms"].keys() == cell["tpot_ms"].keys()
+
+
 def test_the_file_is_whole_after_every_round_and_says_when_it_is_finished(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     ledger = begin(path)
@@ -89,6 +100,7 @@ def test_another_request_is_refused_and_the_difference_named(
         ({"cpu": "another"}, "another machine"),
         ({"versions": {"outrider": "2"}}, "other versions"),
         ({"software": {"pair": "x"}}, "other assistants"),
+        ({"verifier_settings": {"OUTRIDER_VERIFIER_POLICY": "throughput"}}, "in the environment"),
     ],
 )
 def test_another_machine_is_refused_but_another_load_is_not(

@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 from outrider_bench.assistants import NO_ASSISTANT, AssistantKind
-from outrider_bench.lineup import PLANS, plans_of
-from outrider_bench.sources import find_pair, find_prompts, synthetic_prompts
+from outrider_bench.lineup import PLANS, Place, plan_for, plans_of
+from outrider_bench.sources import (
+    find_pair,
+    find_prompts,
+    synthetic_prompts,
+    with_drafter,
+    without_drafter,
+)
 from outrider_common.errors import ConfigError
 from outrider_models.bundle import MANIFEST_FILE, Bundle
 from outrider_models.store import ModelStore
@@ -71,3 +77,29 @@ def test_nothing_of_transformers_is_loaded_where_nobody_asks_for_it(
     plans = plans_of(("auto",))
     found = find_pair(model_store, str(smollm2_dir), str(int8_bundle_dir), plans, {})
     assert (found.transformers, found.software) == (None, None)
+
+
+def test_a_synthetic_targets_own_device_is_where_colocated_drafts(model_store: ModelStore) -> None:
+    ours = tuple(plan for plan in ALL if plan.is_ours)
+    found = find_pair(model_store, "synthetic:", "synthetic:", ours, {})
+    places = {plan.name: plan.place for plan in found.plans}
+    assert places["colocated"] is Place.DEVICE
+    assert set(places.values()) == {Place.DEVICE, Place.EDGE}
+    assert plan_for("colocated", "smollm2-135m").place is Place.BESIDE
+
+
+def test_the_target_that_edges_draft_for_has_nothing_else_on_its_device() -> None:
+    assert "d0=" not in without_drafter("synthetic:c0=9ms,d0=2ms,d1=1ms")
+    assert without_drafter("smollm2-135m") == "smollm2-135m"
+
+
+@pytest.mark.parametrize(("target", "draft_ms", "said"), [
+    ("synthetic:d0=2ms,d1=1ms", 4.0, "d0=2ms,d1=1ms"),
+    ("synthetic:d1=1ms", 4.0, "d0=0ms,d1=1ms"),
+    ("synthetic:", 4.0, "d0=4ms,d1=0ms"),
+    ("synthetic:", 0.0, "d0=0.001ms,d1=0ms"),
+])  # fmt: skip
+def test_a_device_drafts_as_fast_as_it_is_said_to_or_as_an_edge(
+    target: str, draft_ms: float, said: str
+) -> None:
+    assert said in with_drafter(target, draft_ms)

@@ -1,5 +1,6 @@
 """Line charts as SVG."""
 
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from outrider_charts.line_chart import LineChart, Point, Series
 from outrider_charts.scale import Scale, round_ticks
 from outrider_charts.style import Dress
+from outrider_charts.svg import text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -92,3 +94,19 @@ def test_a_chart_has_the_colours_of_its_page(dress: Dress, words: str) -> None:
 
 def test_a_chart_on_a_page_brings_no_style_of_its_own() -> None:
     assert "<style>" not in a_chart({"one": [Point(0, 1)]}).svg(None)
+
+
+@pytest.mark.parametrize("num_words", [1, 5, 40])
+def test_a_title_that_is_too_long_for_a_line_goes_on_below_and_moves_the_rest(
+    num_words: int,
+) -> None:
+    words = [f"word{i}" for i in range(num_words)]
+    short = a_chart({"one": [Point(0, 1)]})
+    root = drawn(replace(short, title=" ".join(words)))
+    lines = [node.text for node in root.iter(f"{SVG}text") if "word" in str(node.text)]
+    assert " ".join(map(str, lines)).split() == words
+    width, height = map(float, root.attrib["viewBox"].split()[2:])
+    assert all(text_width(str(line), 14) < width for line in lines)
+    (body,) = root.iter(f"{SVG}g")
+    assert body.attrib["transform"] == f"translate(0 {18 * (len(lines) - 1)})"
+    assert height - float(drawn(short).attrib["viewBox"].split()[3]) == 18 * (len(lines) - 1)

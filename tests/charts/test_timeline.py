@@ -83,6 +83,20 @@ def test_the_telling_window_has_all_kinds_of_fates() -> None:
     assert seen == set(NodeFate)
 
 
+def test_guesses_of_the_verifiers_own_are_counted_on_their_pass_and_coloured_in_the_text() -> None:
+    texts = ("ship", " sails", " far", "!")
+    commit = PassTrace(0.2, 5, (7, 8, 9, 2), texts, 1, False, 0.1, 0.0, 5, num_guessed=2)
+    trace = GenerationTrace("t", "d", 0.0, 0.02, passes=(commit,))
+    root = ElementTree.fromstring(timeline(trace, Window(0.0, 0.5)))
+    assert [bar.findtext(f"{SVG}title") for bar in bars(root, "committed")] == ["'ship'"]
+    guessed = [bar.findtext(f"{SVG}title") for bar in bars(root, "guessed")]
+    assert guessed == ["' sails'", "' far'"]
+    (verified, own) = [bar.findtext(f"{SVG}title") for bar in bars(root, "pass")]
+    assert str(verified).startswith("5 rows, 1 accepted, 2 guessed, 4 tokens;")
+    assert own == "'!'"
+    assert {"5 rows", "1 accepted", "2 guessed"} <= {t.text for t in root.iter(f"{SVG}text")}
+
+
 @pytest.mark.parametrize("trace", [GenerationTrace("t", "d", 0.1, 0.05), a_trace(1), a_trace(2)])
 def test_a_short_or_empty_generation_is_drawn_whole(trace: GenerationTrace) -> None:
     window = telling_window(trace, 5.0)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider_cloud.candidates import Candidate, drafts_only, with_own_guesses
+from outrider_cloud.candidates import Candidate, drafts_by_worth, with_own_guesses
 from outrider_cloud.own_guesses import OwnGuesses
 from outrider_cloud.verification import Ending, plan_pass, useful_nodes
 from outrider_common.tree import AtNode, AtPosition, DraftNode, SpeculationTree, TreeNode
@@ -29,10 +29,9 @@ def candidates_of(
 ) -> list[Candidate]:
     ending = Ending(frozenset(), max_length)
     nodes = useful_nodes(tree, ending)
-    values = [acceptance ** (node.position - tree.frontier.position) for node in nodes]
     return with_own_guesses(
         tree.frontier,
-        drafts_only(nodes, values),
+        drafts_by_worth(tree.frontier, nodes, [acceptance]),
         OwnGuesses(tree.tokens),
         most=most,
         end=ending.useless_from,
@@ -74,6 +73,14 @@ def test_any_beginning_of_the_candidates_is_a_tree_of_nodes_that_are_of_use(
     for count in range(len(found) + 1):
         plan_pass(tree.frontier, [one.node for one in found[:count]])  # parents come first
     assert before == [(node, tuple(node.children)) for node in (tree.frontier, *tree.nodes())]
+
+
+def test_a_node_is_worth_the_chances_of_its_rank_and_of_those_above_it() -> None:
+    tree = a_tree([5], (1, 2, 3), (7, 8), (1, 9))
+    found = drafts_by_worth(tree.frontier, [*tree.nodes()], [0.5, 0.25])
+    assert {path_of(node): value for node, value in found.items()} == {
+        (1,): 0.5, (7,): 0.25, (1, 2): 0.25, (1, 9): 0.125, (7, 8): 0.125, (1, 2, 3): 0.125,
+    }  # fmt: skip
 
 
 def test_without_drafts_guesses_hang_from_the_frontier() -> None:

@@ -145,7 +145,7 @@ def test_a_draft_that_a_guess_proved_wrong_counts_as_refuted() -> None:
         if client.finish_reason is None:
             client.draft(good=False)
             engine.step()
-    assert client.session._node_value.acceptance < 0.5
+    assert client.session._node_value.chances()[0] < 0.5
 
 
 # --- pruning ----------------------------------------------------------------------------------

@@ -33,19 +33,15 @@ def draw_accepted(chance: float, num_levels: int, random_: random.Random) -> int
 
 
 @given(any_prior, any_history)
-def test_a_value_is_a_chance_and_no_larger_the_deeper_the_node(
+def test_an_estimate_is_a_chance_and_never_certain(
     prior: float, history: list[tuple[int, int] | None]
 ) -> None:
-    value = after(history, prior)
-    values = [value.value(depth) for depth in range(1, 40)]
-    assert all(0 <= chance <= 1 for chance in values)
-    assert values == sorted(values, reverse=True)
+    assert 0 < after(history, prior).acceptance < 1
 
 
 @given(any_prior)
 def test_before_anything_was_observed_the_prior_holds(prior: float) -> None:
-    assert NodeValue(prior).value(1) == pytest.approx(prior)
-    assert NodeValue(prior).value(3) == pytest.approx(prior**3)
+    assert NodeValue(prior).acceptance == pytest.approx(prior)
 
 
 @given(any_prior, any_history, observation)
@@ -92,9 +88,9 @@ def test_a_drafter_that_has_become_good_is_found_out_although_it_was_not_worth_i
     value, price = NodeValue(), 0.5
     for _ in range(200):
         value.observe(0, 1)
-    assert value.value(1) < price
+    assert value.acceptance < price
     for _ in range(300):
-        if value.value(1) < price:
+        if value.acceptance < price:
             value.rest()
         else:
             value.observe(4, 4)
@@ -104,7 +100,7 @@ def test_a_drafter_that_has_become_good_is_found_out_although_it_was_not_worth_i
 def test_a_drafter_that_is_always_wrong_is_seldom_probed() -> None:
     value, num_probes = NodeValue(), 0
     for _ in range(2000):
-        if value.value(1) < 0.47:
+        if value.acceptance < 0.47:
             value.rest()
         else:
             value.observe(0, 1)
@@ -122,15 +118,3 @@ def test_a_prior_that_is_no_chance_or_a_certainty_is_refused(prior: float) -> No
 def test_an_impossible_observation_is_refused(observed: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="levels accepted"):
         NodeValue().observe(*observed)
-
-
-def test_the_frontier_itself_has_no_value_as_a_node() -> None:
-    with pytest.raises(ValueError, match="depth is 0"):
-        NodeValue().value(0)
-
-
-def test_the_values_of_several_nodes_are_those_of_each() -> None:
-    value = NodeValue()
-    value.observe(2, 3)
-    depths = [1, 1, 2, 5]
-    assert value.values(depths) == tuple(value.value(depth) for depth in depths)

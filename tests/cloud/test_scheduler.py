@@ -358,7 +358,7 @@ def test_drafting_at_the_price_loses_little_and_wins_much(
     num_tokens, seconds = 0, 0.0
     for _ in range(1500):
         loads = [
-            Load(key, 1, [value.value(depth) for depth in range(1, 5)])
+            Load(key, 1, [value.acceptance**depth for depth in range(1, 5)])
             for key, value in enumerate(values)
         ]
         num_committed = 0

@@ -28,6 +28,8 @@ SPECS = st.builds(
     positions=st.integers(2, 2**20),
     kv_bytes=st.integers(1, 2**24),
     seed=st.integers(0, 2**32 - 1),
+    d0_s=st.floats(0, 60),
+    d1_s=st.floats(0, 60),
 )
 TOKENS = st.integers(0, 2**32 - 1)
 TEXTS = st.lists(TOKENS, min_size=1, max_size=40)
@@ -91,6 +93,8 @@ def test_a_spec_may_name_the_tokenizer_of_its_edges() -> None:
         ("synthetic:c1=infs", "c1 of the synthetic target is inf s; set it from 0 to 60 s"),
         ("synthetic:positions=1", "positions of the synthetic target is 1; set it from 2"),
         ("synthetic:kv_bytes=0", "kv_bytes of the synthetic target is 0; set it from 1"),
+        ("synthetic:d0=1", "d0 of the synthetic target is '1'; write a number and its unit"),
+        ("synthetic:d1=61s", "d1 of the synthetic target is 61.0 s; set it from 0 to 60 s"),
         ("synthetic:seed=-1", "seed of the synthetic target is -1; set it from 0"),
     ],
 )
@@ -103,6 +107,14 @@ def test_what_cannot_be_used_is_refused_with_the_value_and_the_remedy(
 
 def test_a_pass_takes_a_fixed_time_and_one_for_each_row() -> None:
     assert SyntheticSpec(c0_s=2.0, c1_s=0.5).pass_s(6) == 5.0
+
+
+def test_a_drafter_of_its_own_takes_its_time_and_changes_nothing_for_edges() -> None:
+    spec = SyntheticSpec.parse("synthetic:d0=2ms,d1=0.5ms")
+    assert (spec.has_drafter, SyntheticSpec().has_drafter) == (True, False)
+    assert spec.level_s(4) == pytest.approx(0.004)
+    assert spec.without_drafter == SyntheticSpec()
+    assert spec.tokenizer_fingerprint == SyntheticSpec().tokenizer_fingerprint
 
 
 # --- the target's text ------------------------------------------------------------------------

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from simulated_pair import World
 from test_tracing import WatchedPair, worlds
 
-from outrider_common.generation_trace import TRACE_KEY, GenerationTrace, NodeFate, trace_from_json
+from outrider_common.generation_trace import (
+    TRACE_KEY,
+    GenerationTrace,
+    NodeFate,
+    PassTrace,
+    trace_from_json,
+)
 from outrider_edge.chrome_trace import chrome_trace_as_text
 
 TRACKS = {"drafter", "tokens", "uplink", "downlink", "queue", "pass"}
@@ -62,6 +68,17 @@ def by_thread(document: dict[str, Any]) -> dict[tuple[int, int], list[dict[str, 
     for event in of_phase(document, "X"):
         threads[event["pid"], event["tid"]].append(event)
     return threads
+
+
+def test_a_pass_says_how_many_guesses_of_the_verifiers_own_were_right() -> None:
+    commit = PassTrace(0.2, 5, (7, 8, 9), ("a", "b", "c"), 1, False, 0.1, 0.0, 5, num_guessed=1)
+    (bar,) = [
+        event
+        for event in of_phase(viewed(GenerationTrace("t", "d", 0.0, 0.02, passes=(commit,))), "X")
+        if event["name"].startswith("5 rows")
+    ]
+    assert bar["name"] == "5 rows, 1 accepted, 1 guessed"
+    assert bar["args"]["own guesses"] == 1
 
 
 @settings(max_examples=40, deadline=None)

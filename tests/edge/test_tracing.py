@@ -268,6 +268,27 @@ async def test_an_answer_that_a_stop_string_ends_is_recorded_with_the_text_befor
     assert "".join(text for commit in trace.passes for text in commit.texts) == result.text
 
 
+@pytest.mark.parametrize(
+    ("num_new", "accepted", "guessed"), [(4, 1, 2), (3, 0, 2), (2, 0, 1), (1, 0, 0)]
+)
+def test_tokens_that_the_verifier_guessed_are_told_apart_as_far_as_they_are_new(
+    num_new: int, accepted: int, guessed: int
+) -> None:
+    recorder = TraceRecorder()
+    recorder.committed(Commit(5, (1, 2, 3, 4), 1, num_guessed=2, num_rows=6), num_new, 0.5)
+    (commit,) = recorder.trace(round_trip_s=None).passes
+    assert (commit.num_accepted, commit.num_guessed) == (accepted, guessed)
+
+
+def test_a_trace_that_was_written_before_guesses_were_counted_is_read() -> None:
+    recorder = TraceRecorder()
+    recorder.committed(Commit(5, (1, 2), 1, num_guessed=1, num_rows=3), 2, 0.5)
+    document = json.loads(json.dumps(recorder.trace(round_trip_s=None).as_json()))
+    assert trace_from_json(document, "it").passes[0].num_guessed == 1
+    del document["passes"][0]["num_guessed"]
+    assert trace_from_json(document, "it").passes[0].num_guessed == 0
+
+
 class Rebuilt:
     """A trace put together from what a watcher heard."""
 

@@ -53,6 +53,25 @@ def test_two_policies_over_a_synthetic_target_and_ten_milliseconds(tmp_path: Pat
     assert again == results  # nothing was missing
 
 
+def test_the_verifiers_own_device_drafts_for_a_synthetic_target(tmp_path: Path) -> None:
+    grid = ("--rtt", "30ms", "--temperature", "0", "--num-prompts", "1", "--sessions", "1,3")
+    short = ("--tokens", "32", "--rounds", "1", "--warm-up", "1", "--draft-time", "2ms")
+    target = "synthetic:vocab=200,c0=20ms,c1=0.05ms,acceptance=0.9,d0=1ms"
+    options = ("--target", target, "--policies", "cloud,colocated", *grid, *short)
+    results = measured(tmp_path / "r.json", *options)
+    cells = [cell for cell in results.cells if cell.policy == "colocated"]
+    assert [(cell.sessions, cell.prompts, cell.tokens) for cell in cells] == [
+        (1, 1, 32),
+        (3, 3, 96),
+    ]
+    for cell in cells:
+        assert (cell.exact, cell.draft_nodes_per_token, cell.block_nodes) == (True, 0, None)
+        assert (cell.tokens_per_pass or 0) > 2
+        assert (cell.speedup_vs_cloud or 0) > 1
+        assert cell.ttft_ms.p50 > 30 + 20  # a round trip and a pass
+        assert "between passes" in (cell.note or "")
+
+
 def test_what_is_interrupted_leaves_a_file_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     grid = ("--rtt", "0ms,5ms", "--temperature", "0", "--num-prompts", "1", "--rounds", "3")

@@ -349,7 +349,8 @@ export function timelineInWords(answer, roundTripS) {
 export function barInWords(what, answer) {
   if (what.pass) {
     const { pass } = what;
-    return `${pass.num_rows} rows, ${pass.num_accepted} drafts taken, ${pass.tokens.length} committed; queue ${milliseconds(pass.queue_s)}, pass ${milliseconds(pass.pass_s)}`;
+    const guessed = pass.num_guessed ? `${pass.num_guessed} guessed by the verifier, ` : "";
+    return `${pass.num_rows} rows, ${pass.num_accepted} drafts taken, ${guessed}${pass.tokens.length} committed; queue ${milliseconds(pass.queue_s)}, pass ${milliseconds(pass.pass_s)}`;
   }
   const { node } = what;
   return `“${visible(node.text)}” by ${node.proposer}, chance ${chance(node.chance)}: ${answer.fateOf(node)}`;
