@@ -81,6 +81,11 @@ def _temperatures(
     help="Questions for half of the text, as JSON lines; may be given several times.",
 )
 @click.option(
+    "--openings",
+    type=_EXISTING_FILE,
+    help="Beginnings, as JSON lines, which TARGET makes every second question of its own of.",
+)
+@click.option(
     "--text-tokens",
     type=click.IntRange(min=1),
     default=400_000,
@@ -189,6 +194,7 @@ def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
         target=target,
         layers=options["take"] or spread_layers(num_layers, options["layers"]),
         prompts=options["prompts"],
+        openings=options["openings"],
         text_tokens=options["text_tokens"],
         max_tokens=options["max_tokens"],
         temperatures=options["temperatures"],

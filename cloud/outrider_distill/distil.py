@@ -100,6 +100,7 @@ class Distillation:
             self._tokenizer, self._config.vocab_size, self._chat, request.block - 1
         )
         self._questions = [self._read_questions(path) for path in request.prompts]
+        self._openings = self._read_questions(request.openings) if request.openings else []
         claim_directory(directory, request.record(self._source))
         self._corpus = Corpus(directory / TEXT_FOLDER)
 
@@ -114,10 +115,11 @@ class Distillation:
             return
         self._progress.begin_writing(missing)
         writer = self._writer()
+        request = self._request
         assignments = Assignments(
-            self._chat, self._questions, self._request.temperatures, self._request.seed
+            self._chat, self._questions, self._openings, request.temperatures, request.seed
         )
-        self._corpus.extend(writer, assignments, self._request.text_tokens, self._progress)
+        self._corpus.extend(writer, assignments, request.text_tokens, self._progress)
 
     def train(self) -> PreTrainedModel:
         """The trained drafter.

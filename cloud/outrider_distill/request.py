@@ -16,7 +16,7 @@ from outrider_models.checksums import sha256_of
 
 RECORD_FILE: Final = "request.json"
 
-_PATHS: Final = ("target", "prompts", "start_from")
+_PATHS: Final = ("target", "prompts", "openings", "start_from")
 """What files are called does not matter, only what they hold."""
 
 
@@ -28,6 +28,7 @@ class DistillRequest:
         target: a name in the store, `hf:org/name`, or a directory.
         layers: the target's layers that the drafter begins with.
         prompts: files of questions; the target writes the others itself.
+        openings: a file of beginnings, which the target makes questions of; None: it begins itself.
         text_tokens: how much text to learn from.
         max_tokens: of one text.
         temperatures: of the answers, in turn.
@@ -43,6 +44,7 @@ class DistillRequest:
     target: str
     layers: tuple[int, ...]
     prompts: tuple[Path, ...] = ()
+    openings: Path | None = None
     text_tokens: int = 400_000
     max_tokens: int = 384
     temperatures: tuple[float, ...] = (1.0, 0.6, 0.0)
@@ -64,6 +66,7 @@ class DistillRequest:
         return fields | {
             "target": _digest_of_model(source),
             "prompts": [sha256_of(path) for path in self.prompts],
+            "openings": sha256_of(self.openings) if self.openings else None,
             "start_from": sha256_of(self.start_from) if self.start_from else None,
         }
 
