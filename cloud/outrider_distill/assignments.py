@@ -11,6 +11,7 @@ import numpy as np
 from outrider_common.sampling import SamplingParams
 from outrider_distill.chat_format import ChatFormat
 
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """One sample to write.
@@ -34,18 +35,18 @@ class Assignments:
     Args:
         chat: how the target's template frames a question.
         files: the tokens of the questions of each prompt file, none empty; there may be no file.
-        openings: tokens with which every second question of the target begins; there may be none.
         temperatures: of the answers, in turn.
         seed: of the run.
+        openings: tokens with which every second question of the target begins; there may be none.
     """
 
     def __init__(
         self,
         chat: ChatFormat,
         files: Sequence[Sequence[tuple[int, ...]]],
-        openings: Sequence[tuple[int, ...]],
         temperatures: Sequence[float],
         seed: int,
+        openings: Sequence[tuple[int, ...]] = (),
     ) -> None:
         self._chat = chat
         self._files = files

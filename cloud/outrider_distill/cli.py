@@ -12,6 +12,7 @@ from rich.console import Console
 
 from outrider_common.cli_options import settings_options
 from outrider_common.config_loading import LoadedSettings
+from outrider_common.output_file import require_writable
 from outrider_common.settings.models import ModelSettings
 from outrider_distill.terminal import StepsTerminal
 from outrider_models.extras import needs_extra
@@ -226,8 +227,8 @@ def assemble(layers: Path, loaded: LoadedSettings, **options: Any) -> None:
 
 
 @click.command(name="evaluate")
-@click.argument("bundle")
-@click.option("--target", required=True, help="The model that the bundle drafts for.")
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True)
+@click.option("--target", required=True, help="The model that the bundles draft for.")
 @click.option("--prompts", type=_EXISTING_FILE, required=True, help="Questions, as JSON lines.")
 @click.option("--most-per-task", type=click.IntRange(min=1), help="Questions of each task at most.")
 @click.option(
@@ -256,7 +257,7 @@ def assemble(layers: Path, loaded: LoadedSettings, **options: Any) -> None:
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Write an SVG here.")
 @settings_options(ModelSettings)
 def evaluate(
-    bundle: str,
+    bundles: tuple[str, ...],
     target: str,
     prompts: Path,
     loaded: LoadedSettings,
@@ -264,21 +265,28 @@ def evaluate(
     plot_file: Path | None,
     **options: Any,
 ) -> None:
-    """Judge the drafter BUNDLE: what its target accepts of it, and how much faster that is."""
+    """Judge drafters: what their target accepts of them, and how much faster that is.
+
+    Several are judged by the same answers, and compared by the speed to be expected of them.
+    """
     with needs_extra("export", "Evaluating a drafter"):
         from outrider_distill.answers import EvaluationRequest
         from outrider_distill.evaluation import evaluate as run
-        from outrider_distill.report import plot, tables, times_sentence
+        from outrider_distill.report import plot, tables, times_sentences
     _hush_transformers()
+    for path, option in ((json_file, "--json"), (plot_file, "--plot")):
+        if path:
+            require_writable(path, option)
     options["num_threads"] = options.pop("threads")
-    request = EvaluationRequest(bundle, target, prompts, **options)
+    request = EvaluationRequest(bundles, target, prompts, **options)
     terminal = StepsTerminal()
     with terminal.bar():
         found = run(request, _store(loaded), terminal)
     console = Console()
     for table in tables(found):
         console.print(table)
-    console.print(times_sentence(found), highlight=False)
+    for sentence in times_sentences(found):
+        console.print(sentence, highlight=False)
     if json_file:
         json_file.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
     if plot_file:

@@ -117,7 +117,7 @@ class Distillation:
         writer = self._writer()
         request = self._request
         assignments = Assignments(
-            self._chat, self._questions, self._openings, request.temperatures, request.seed
+            self._chat, self._questions, request.temperatures, request.seed, self._openings
         )
         self._corpus.extend(writer, assignments, request.text_tokens, self._progress)
 
