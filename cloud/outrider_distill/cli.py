@@ -214,6 +214,17 @@ def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
 @click.option("--target", help="The model that they were trained for; default: as LAYERS says.")
 @_QUANTISATION
 @click.option("--name", help="The bundle's name; default: made of the target's.")
+@click.option(
+    "--draft-vocabulary",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Draft only from the N most frequent tokens: faster steps, a few guesses less.",
+)
+@click.option(
+    "--draft-text",
+    type=_EXISTING_FILE,
+    help="Count tokens in this text; default: the lowest ids are taken for the most frequent.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write here, not into the store.")
 @click.option("--force", is_flag=True, help="Make it anew, even if it is there already.")
 @settings_options(ModelSettings)

@@ -197,6 +197,25 @@ def test_assembled_layers_are_the_bundle_that_the_run_made(distiller: Distiller)
     assert not list(path.parent.glob(".assembling*"))
 
 
+def test_an_assembled_drafter_can_draft_from_the_frequent_tokens_alone(
+    distiller: Distiller,
+) -> None:
+    whole = OnnxModel(Bundle.load(distiller.run("run")))
+    trained = distiller.root / "run" / TRAINED_FILE
+    path = assemble(
+        trained, distiller.store, SilentProgress(), quantisation="none", draft_vocabulary=64
+    )
+    assert path.name == "tiny-2-layers-none-top64"
+    cut = OnnxModel(Bundle.load(path, verify=True))
+    assert cut.num_logits == 64
+    tokens = list(range(3, 30))
+    np.testing.assert_allclose(
+        cut.new_sequence().forward(tokens),
+        whole.new_sequence().forward(tokens)[:, cut.token_ids],
+        atol=1e-3,
+    )
+
+
 def test_layers_are_not_put_into_a_target_with_another_tokenizer(
     distiller: Distiller, tmp_path: Path
 ) -> None:
