@@ -149,6 +149,12 @@ def _temperatures(
     show_default=True,
     help="Tokens that the drafter learns to propose in one pass.",
 )
+@click.option(
+    "--text-of",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="Directory of another distillation of TARGET: learn from its text, too.",
+)
 @click.option("--start-from", type=_EXISTING_FILE, help="Trained layers to begin with.")
 @click.option(
     "--device",
@@ -205,6 +211,7 @@ def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
         epochs=options["epochs"],
         seed=options["seed"],
         block=options["block"],
+        text_of=options["text_of"],
         start_from=options["start_from"],
     )
 
