@@ -12,7 +12,7 @@ from rich.console import Console
 
 from outrider_common.cli_options import settings_options
 from outrider_common.config_loading import LoadedSettings
-from outrider_common.output_file import require_writable
+from outrider_common.output_file import require_writable, write_output
 from outrider_common.settings.models import ModelSettings
 from outrider_distill.terminal import StepsTerminal
 from outrider_models.extras import needs_extra
@@ -306,9 +306,9 @@ def evaluate(
     for sentence in times_sentences(found):
         console.print(sentence, highlight=False)
     if json_file:
-        json_file.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
+        write_output(json_file, json.dumps(found.as_json(), indent=1) + "\n")
     if plot_file:
-        plot_file.write_text(plot(found), encoding="utf-8")
+        write_output(plot_file, plot(found))
 
 
 def _store(loaded: LoadedSettings) -> ModelStore:

@@ -1,9 +1,8 @@
 """Times draft passes, and passes of the target over few rows, on this machine.
 
-Medians of passes that take turns, so that a busy machine disturbs all alike.
+The least of passes that take turns: what they take where nothing else disturbs them.
 """
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -29,8 +28,8 @@ def measure_times(drafters: Sequence[Drafter], target: Target, rounds: int = ROU
     """
     ways = [*map(_draft_pass, drafters), *(_target_pass(target, rows) for rows in ROWS)]
     seconds = [[_seconds(way) for way in ways] for _ in range(rounds + 1)][1:]
-    medians = [statistics.median(times) for times in zip(*seconds, strict=True)]
-    drafts, passes = medians[: len(drafters)], medians[len(drafters) :]
+    least = [min(times) for times in zip(*seconds, strict=True)]
+    drafts, passes = least[: len(drafters)], least[len(drafters) :]
     row_s, pass_s = np.polynomial.Polynomial.fit(ROWS, passes, 1).convert().coef[::-1]
     row_s = max(float(row_s), 0.0)
     pass_s = max(float(pass_s), passes[0] - row_s)

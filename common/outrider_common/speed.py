@@ -3,8 +3,8 @@
 The formulas of the design: a is the acceptance of a drafted token, t_d the time of a draft pass,
 t_v(n) that of a verification pass over n rows, t_ar = t_v(1) that of plain decoding, R the round
 trip. A drafter says one token a pass, or a block of K: then a stands for the chances that the first
-1, 2, ..., K of them are all right. They are taken to be independent of position and confidence, so a
-calibrated policy does better.
+1, 2, ..., K of them are all right. They are taken to be independent of position and confidence, so
+a calibrated policy does better.
 """
 
 from collections.abc import Sequence
@@ -67,8 +67,8 @@ class SpeedUp:
 def committed(runs: Sequence[float], num_passes: int) -> float:
     """Tokens that a verification pass commits on average, the correction counted.
 
-    1 + (a_1 + ... + a_K) (1 + a_K + ... + a_K^(m-1)) after m draft passes; for one token a pass this
-    is (1 - a^(m+1)) / (1 - a) (Leviathan et al. 2023).
+    1 + (a_1 + ... + a_K) (1 + a_K + ... + a_K^(m-1)) after m draft passes; for one token a pass
+    this is (1 - a^(m+1)) / (1 - a) (Leviathan et al. 2023).
 
     Args:
         runs: the chances that the first 1, 2, ..., K tokens of a draft pass are all right.

@@ -161,6 +161,21 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
     assert are_equal(distiller.train("full"), straight)
 
 
+def test_a_disk_that_is_full_when_the_bundle_is_written_is_named_and_nothing_is_left(
+    distiller: Distiller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, directory: Path, request: Any) -> None:
+        (directory / "model.onnx").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("outrider_distill.assembling.write_bundle", full)
+        with pytest.raises(UnavailableError, match="is full; free some room and give the same"):
+            distiller.run("run")
+    assert not list((distiller.root / "run").glob("*bundle*"))
+    Bundle.load(distiller.run("run"), verify=True)
+
+
 def _fill(file: BinaryIO) -> None:
     file.write(b"\0" * 100)
 
