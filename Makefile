@@ -113,18 +113,25 @@ bench-link: setup ## Measure what the link emulator adds, printed as a page
 bench-wire: setup ## Measure bytes on the wire for each drafted node and token, printed as a page
 	$(BIN)/python tests/benchmarks/bench_wire.py
 
+# In two parts: questions of all kinds, then more of those that the target seldom asks itself.
 # More text and more epochs make a better drafter, given the time: on a GPU, for example,
-# make train-demo-drafter DRAFTER_TEXT=50000000 DRAFTER_BATCH=16384 DRAFTER_DIR=build/drafter-gpu
+# make train-demo-drafter DRAFTER_TEXT=50000000 DRAFTER_MORE_TEXT=10000000 DRAFTER_BATCH=16384 DRAFTER_DIR=build/gpu
 DRAFTER_TEXT ?= 812000
 DRAFTER_EPOCHS ?= 1.5
+DRAFTER_MORE_TEXT ?= 105000
+DRAFTER_MORE_EPOCHS ?= 0.6
 DRAFTER_BATCH ?= 1024
 DRAFTER_DIR ?= build/demo-drafter
+DISTIL = $(BIN)/outrider models distill smollm2-135m --take 0,1,2,3,28,29 --batch-tokens $(DRAFTER_BATCH)
 train-demo-drafter: setup ## Train a small drafter for the demo's target; goes on where it was stopped
 	$(BIN)/outrider models pull smollm2-135m
-	$(BIN)/outrider models distill smollm2-135m --take 0,1,2,3,28,29 --out $(DRAFTER_DIR) \
+	$(DISTIL) --out $(DRAFTER_DIR)/first \
 	  --prompts data/prompts/self_instruct.jsonl --prompts data/prompts/gsm8k_questions.jsonl \
-	  --text-tokens $(DRAFTER_TEXT) --epochs $(DRAFTER_EPOCHS) --batch-tokens $(DRAFTER_BATCH) \
-	  --learning-rate 0.0025 --seed 1
+	  --text-tokens $(DRAFTER_TEXT) --epochs $(DRAFTER_EPOCHS) --learning-rate 0.0025 --seed 1
+	$(DISTIL) --out $(DRAFTER_DIR)/second \
+	  --openings data/prompts/openings.jsonl --max-tokens 640 --text-tokens $(DRAFTER_MORE_TEXT) \
+	  --text-of $(DRAFTER_DIR)/first --start-from $(DRAFTER_DIR)/first/trained.safetensors \
+	  --epochs $(DRAFTER_MORE_EPOCHS) --learning-rate 0.0012 --seed 2
 
 format: setup ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .

@@ -1,26 +1,16 @@
-"""Answers of a target, and the rank of each of their tokens among a drafter's guesses.
+"""Answers of a target to the questions of an evaluation. Knows nothing of drafters."""
 
-The drafter guesses as the edge would have it do: with its bundle, and with the target's noise.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import numpy as np
-
 from outrider_cloud.torch_target import TorchTarget
-from outrider_common.errors import InvalidInputError
 from outrider_common.prompts import Prompt
 from outrider_common.sampling import SamplingParams
 from outrider_distill.assignments import Assignment
 from outrider_distill.chat_format import ChatFormat
-from outrider_distill.samples import Sample
-from outrider_distill.speculation import MOST_GUESSES, Ranks
 from outrider_distill.writing import Writer, WritingLimits
-from outrider_edge.onnx_model import OnnxModel
-from outrider_edge.ranking import Ranker
 
 NUM_TEXTS: Final = 16
 """Answers that are written together."""
@@ -30,7 +20,7 @@ class EvaluationProgress(Protocol):
     """Watches an evaluation."""
 
     def begin_answers(self, num_answers: int) -> None:
-        """So many answers will be written and guessed."""
+        """So many answers will be written, and guessed by all drafters."""
         ...
 
     def answered(self, num_answers: int) -> None:
@@ -43,17 +33,17 @@ class EvaluationRequest:
     """What to evaluate.
 
     Attributes:
-        bundle: a name in the store, or a directory.
+        bundles: names in the store, or directories; all are judged by the same answers.
         target: a name in the store, `hf:org/name`, or a directory.
         prompts: a file of questions.
         most_per_task: of each task at most so many questions; None: all.
         max_tokens: of an answer.
         temperatures: at which answers are written.
         seed: of sampled answers.
-        num_threads: of drafter and target.
+        num_threads: of drafters and target.
     """
 
-    bundle: str
+    bundles: tuple[str, ...]
     target: str
     prompts: Path
     most_per_task: int | None = None
@@ -76,15 +66,32 @@ def first_of_each_task(prompts: Sequence[Prompt], most_per_task: int | None) -> 
     return chosen
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the target said.
+
+    Attributes:
+        task: what kind of question it was.
+        tokens: of question and answer.
+        begin: where the answer begins.
+        sampling: how it was chosen.
+    """
+
+    task: str
+    tokens: Sequence[int]
+    begin: int
+    sampling: SamplingParams
+
+
 class Questions:
-    """The questions, and who guesses the answers.
+    """The questions, as tokens.
 
     Args:
         prompts: the questions.
         chat: how the target's template frames them.
         tokenizer: of the target.
+        vocab_size: of the target.
         request: what to evaluate.
-        drafter: guesses.
     """
 
     def __init__(
@@ -92,35 +99,37 @@ class Questions:
         prompts: Sequence[Prompt],
         chat: ChatFormat,
         tokenizer: Any,
+        vocab_size: int,
         request: EvaluationRequest,
-        drafter: OnnxModel,
     ) -> None:
-        self._prompts, self._chat = prompts, chat
-        self._request, self._drafter = request, drafter
-        encoded = [prompt.encode(tokenizer, drafter.vocab_size) for prompt in prompts]
+        self._prompts, self._chat, self._request = prompts, chat, request
+        encoded = [prompt.encode(tokenizer, vocab_size) for prompt in prompts]
         self._given = [chat.framed(tokens) for tokens in encoded]
-        self.longest = max(map(len, self._given)) + request.max_tokens
-        if self.longest > drafter.max_positions:
-            raise InvalidInputError(
-                f"The longest prompt has {self.longest - request.max_tokens} tokens, but with an "
-                f"answer only {drafter.max_positions} fit into the drafter; leave it out."
-            )
 
-    def ranks(
-        self, target: TorchTarget, temperature: float, progress: EvaluationProgress
-    ) -> dict[str, list[Ranks]]:
-        """Of every answer the ranks of its tokens, by task."""
+    def __len__(self) -> int:
+        return len(self._given)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest question and its answer."""
+        return max(map(len, self._given)) + self._request.max_tokens
+
+    def answers(self, target: TorchTarget, temperature: float) -> Iterator[list[Answer]]:
+        """The answers, as many at a time as are written together."""
         limits = WritingLimits(self.longest, num_texts=NUM_TEXTS, top_k=1)
         writer = Writer(target, self._chat, limits)
-        by_task: dict[str, list[Ranks]] = {}
-        for begin in range(0, len(self._given), NUM_TEXTS):
-            part = range(begin, min(begin + NUM_TEXTS, len(self._given)))
+        for begin in range(0, len(self), NUM_TEXTS):
+            part = range(begin, min(begin + NUM_TEXTS, len(self)))
             samples = writer.write([self._assignment(i, temperature) for i in part])
-            for i, sample in zip(part, samples, strict=True):
-                ranks = self._ranks(i, sample, temperature)
-                by_task.setdefault(self._prompts[i].task, []).append(ranks)
-            progress.answered(len(part))
-        return by_task
+            yield [
+                Answer(
+                    self._prompts[i].task,
+                    sample.tokens.tolist(),
+                    len(self._given[i]),
+                    self._sampling(i, temperature),
+                )
+                for i, sample in zip(part, samples, strict=True)
+            ]
 
     def _sampling(self, index: int, temperature: float) -> SamplingParams:
         return SamplingParams(temperature=temperature, seed=self._request.seed + index)
@@ -129,19 +138,3 @@ class Questions:
         given = self._given[index]
         most = len(given) + self._request.max_tokens
         return Assignment(given, False, self._sampling(index, temperature), most)
-
-    def _ranks(self, index: int, sample: Sample, temperature: float) -> Ranks:
-        """The rank of each token of an answer among the drafter's guesses, with the same noise."""
-        prompt_length = len(self._given[index])
-        tokens = sample.tokens.tolist()
-        drafter = self._drafter
-        sampling = self._sampling(index, temperature)
-        ranker = Ranker(sampling, drafter.num_logits, drafter.token_ids)
-        rows = drafter.new_sequence().forward(tokens[:-1], num_logits=len(tokens) - prompt_length)
-        ranks = np.full(len(rows), MOST_GUESSES, np.int64)
-        for row, logits in enumerate(rows):
-            position = prompt_length + row
-            guesses = ranker.rank(logits, position, (), (), MOST_GUESSES).tokens
-            if tokens[position] in guesses:
-                ranks[row] = guesses.index(tokens[position])
-        return ranks

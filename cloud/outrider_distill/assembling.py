@@ -67,6 +67,8 @@ def assemble(
     name: str | None = None,
     out: Path | None = None,
     force: bool = False,
+    draft_vocabulary: int | None = None,
+    draft_text: Path | None = None,
 ) -> Path:
     """Make a bundle of trained layers and their target.
 
@@ -76,9 +78,12 @@ def assemble(
         progress: is told what goes on.
         target: a name in the store, or a directory; None: what the file says.
         quantisation: the name of an `outrider_export.Scheme`.
-        name: of the bundle; None: made of the target's name, the layers and the quantisation.
+        name: of the bundle; None: made of the target's name, the layers, the quantisation and the
+            size of the draft vocabulary.
         out: the directory of the bundle, instead of a place in the store.
         force: make it again even if it is there.
+        draft_vocabulary: draft only from so many tokens, the most frequent ones; None: from all.
+        draft_text: where to count them; None: by their ids.
 
     Returns:
         The directory of the bundle.
@@ -90,7 +95,8 @@ def assemble(
     """
     description = read_description(trained)
     model = target or description["target"]
-    plain = f"{Path(model).name}-{len(description['layers'])}-layers-{quantisation}"
+    cut = "" if draft_vocabulary is None else f"-top{draft_vocabulary}"
+    plain = f"{Path(model).name}-{len(description['layers'])}-layers-{quantisation}{cut}"
 
     def write(source: Path, directory: Path, request: ExportRequest) -> None:
         _refuse_strangers(source, description, trained)
@@ -98,7 +104,13 @@ def assemble(
             _write_model(source, description, trained, Path(scratch))
             write_bundle(Path(scratch), directory, request)
 
-    request = ExportRequest(model, quantisation, name or plain)
+    request = ExportRequest(
+        model,
+        quantisation,
+        name or plain,
+        draft_vocabulary=draft_vocabulary,
+        draft_text=draft_text,
+    )
     return export(request, store, progress, write=write, out=out, force=force)
 
 

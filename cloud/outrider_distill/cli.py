@@ -12,6 +12,7 @@ from rich.console import Console
 
 from outrider_common.cli_options import settings_options
 from outrider_common.config_loading import LoadedSettings
+from outrider_common.output_file import require_writable, write_output
 from outrider_common.settings.models import ModelSettings
 from outrider_distill.terminal import StepsTerminal
 from outrider_models.extras import needs_extra
@@ -81,6 +82,11 @@ def _temperatures(
     help="Questions for half of the text, as JSON lines; may be given several times.",
 )
 @click.option(
+    "--openings",
+    type=_EXISTING_FILE,
+    help="Beginnings, as JSON lines, which TARGET makes every second question of its own of.",
+)
+@click.option(
     "--text-tokens",
     type=click.IntRange(min=1),
     default=400_000,
@@ -143,6 +149,12 @@ def _temperatures(
     show_default=True,
     help="Tokens that the drafter learns to propose in one pass.",
 )
+@click.option(
+    "--text-of",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="Directory of another distillation of TARGET: learn from its text, too.",
+)
 @click.option("--start-from", type=_EXISTING_FILE, help="Trained layers to begin with.")
 @click.option(
     "--device",
@@ -189,6 +201,7 @@ def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
         target=target,
         layers=options["take"] or spread_layers(num_layers, options["layers"]),
         prompts=options["prompts"],
+        openings=options["openings"],
         text_tokens=options["text_tokens"],
         max_tokens=options["max_tokens"],
         temperatures=options["temperatures"],
@@ -198,6 +211,7 @@ def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
         epochs=options["epochs"],
         seed=options["seed"],
         block=options["block"],
+        text_of=options["text_of"],
         start_from=options["start_from"],
     )
 
@@ -207,6 +221,17 @@ def _request(target: str, store: ModelStore, options: dict[str, Any]) -> Any:
 @click.option("--target", help="The model that they were trained for; default: as LAYERS says.")
 @_QUANTISATION
 @click.option("--name", help="The bundle's name; default: made of the target's.")
+@click.option(
+    "--draft-vocabulary",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Draft only from the N most frequent tokens: faster steps, a few guesses less.",
+)
+@click.option(
+    "--draft-text",
+    type=_EXISTING_FILE,
+    help="Count tokens in this text; default: the lowest ids are taken for the most frequent.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write here, not into the store.")
 @click.option("--force", is_flag=True, help="Make it anew, even if it is there already.")
 @settings_options(ModelSettings)
@@ -220,8 +245,8 @@ def assemble(layers: Path, loaded: LoadedSettings, **options: Any) -> None:
 
 
 @click.command(name="evaluate")
-@click.argument("bundle")
-@click.option("--target", required=True, help="The model that the bundle drafts for.")
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True)
+@click.option("--target", required=True, help="The model that the bundles draft for.")
 @click.option("--prompts", type=_EXISTING_FILE, required=True, help="Questions, as JSON lines.")
 @click.option("--most-per-task", type=click.IntRange(min=1), help="Questions of each task at most.")
 @click.option(
@@ -250,7 +275,7 @@ def assemble(layers: Path, loaded: LoadedSettings, **options: Any) -> None:
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Write an SVG here.")
 @settings_options(ModelSettings)
 def evaluate(
-    bundle: str,
+    bundles: tuple[str, ...],
     target: str,
     prompts: Path,
     loaded: LoadedSettings,
@@ -258,25 +283,32 @@ def evaluate(
     plot_file: Path | None,
     **options: Any,
 ) -> None:
-    """Judge the drafter BUNDLE: what its target accepts of it, and how much faster that is."""
+    """Judge drafters: what their target accepts of them, and how much faster that is.
+
+    Several are judged by the same answers, and compared by the speed to be expected of them.
+    """
     with needs_extra("export", "Evaluating a drafter"):
         from outrider_distill.answers import EvaluationRequest
         from outrider_distill.evaluation import evaluate as run
-        from outrider_distill.report import plot, tables, times_sentence
+        from outrider_distill.report import plot, tables, times_sentences
     _hush_transformers()
+    for path, option in ((json_file, "--json"), (plot_file, "--plot")):
+        if path:
+            require_writable(path, option)
     options["num_threads"] = options.pop("threads")
-    request = EvaluationRequest(bundle, target, prompts, **options)
+    request = EvaluationRequest(bundles, target, prompts, **options)
     terminal = StepsTerminal()
     with terminal.bar():
         found = run(request, _store(loaded), terminal)
     console = Console()
     for table in tables(found):
         console.print(table)
-    console.print(times_sentence(found), highlight=False)
+    for sentence in times_sentences(found):
+        console.print(sentence, highlight=False)
     if json_file:
-        json_file.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
+        write_output(json_file, json.dumps(found.as_json(), indent=1) + "\n")
     if plot_file:
-        plot_file.write_text(plot(found), encoding="utf-8")
+        write_output(plot_file, plot(found))
 
 
 def _store(loaded: LoadedSettings) -> ModelStore:

@@ -4,12 +4,14 @@ A shard is a pure function of the run's assignments and its number, so an interr
 with the shard that it was at, and more text can be asked for later. Knows nothing of training.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
 from outrider_distill.assignments import Assignments
-from outrider_distill.samples import Sample, read_shard, write_shard
+from outrider_distill.cost import Cost
+from outrider_distill.samples import Sample, read_seconds, read_shard, write_shard
 from outrider_distill.writing import Writer
 
 TEXTS_PER_SHARD: Final = 256
@@ -44,7 +46,9 @@ class Corpus:
             number = self._num_shards()
             first = number * self._texts_per_shard
             wanted = (assignments[first + i] for i in range(self._texts_per_shard))
-            write_shard(self._path(number), writer.write(wanted, progress.advance))
+            began = time.perf_counter()
+            samples = writer.write(wanted, progress.advance)
+            write_shard(self._path(number), samples, time.perf_counter() - began)
 
     def num_missing_rows(self, num_rows: int) -> int:
         """How many rows there are too few of; 0 if there are enough."""
@@ -58,6 +62,13 @@ class Corpus:
                 so_far += sample.num_rows
                 yield sample
             number += 1
+
+    def cost(self) -> Cost:
+        """How much was written in which time, as far as the latter is known."""
+        paths = [self._path(number) for number in range(self._num_shards())]
+        timed = [(path, seconds) for path in paths if (seconds := read_seconds(path))]
+        num_rows = sum(sample.num_rows for path, _ in timed for sample in read_shard(path))
+        return Cost(num_rows, sum(seconds for _, seconds in timed))
 
     def _num_shards(self) -> int:
         """How many there are without a gap."""

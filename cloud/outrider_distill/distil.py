@@ -6,6 +6,7 @@ The composition root of the package: the one place that knows all of its parts.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,9 +23,10 @@ from outrider_distill.assembling import Made, assemble, write_layers
 from outrider_distill.assignments import Assignments
 from outrider_distill.chat_format import chat_format, load_tokenizer
 from outrider_distill.corpus import Corpus, WritingProgress
+from outrider_distill.cost import Cost
 from outrider_distill.masks import spare_tokens
 from outrider_distill.number_format import faster_format
-from outrider_distill.request import DistillRequest, claim_directory
+from outrider_distill.request import DistillRequest, claim_directory, tokens_written_for
 from outrider_distill.samples import Sample, write_whole
 from outrider_distill.student import build_student, read_trained
 from outrider_distill.target_config import target_config
@@ -49,6 +51,10 @@ class DistillProgress(Progress, WritingProgress, TrainingProgress, Protocol):
 
     def begin_writing(self, num_tokens: int) -> None:
         """The target starts to write about so many tokens."""
+        ...
+
+    def took(self, writing: Cost, training: Cost) -> None:
+        """All text is written and learned from; what that took."""
         ...
 
 
@@ -100,6 +106,8 @@ class Distillation:
             self._tokenizer, self._config.vocab_size, self._chat, request.block - 1
         )
         self._questions = [self._read_questions(path) for path in request.prompts]
+        self._openings = self._read_questions(request.openings) if request.openings else []
+        self._others = [self._text_of(other) for other in request.text_of]
         claim_directory(directory, request.record(self._source))
         self._corpus = Corpus(directory / TEXT_FOLDER)
 
@@ -114,10 +122,11 @@ class Distillation:
             return
         self._progress.begin_writing(missing)
         writer = self._writer()
+        request = self._request
         assignments = Assignments(
-            self._chat, self._questions, self._request.temperatures, self._request.seed
+            self._chat, self._questions, request.temperatures, request.seed, self._openings
         )
-        self._corpus.extend(writer, assignments, self._request.text_tokens, self._progress)
+        self._corpus.extend(writer, assignments, request.text_tokens, self._progress)
 
     def train(self) -> PreTrainedModel:
         """The trained drafter.
@@ -130,6 +139,7 @@ class Distillation:
         trainer.run(self._progress)
         curve = json.dumps(trainer.curve, indent=1)
         write_whole(self._directory / CURVE_FILE, lambda file: file.write(curve.encode()))
+        self._progress.took(self._corpus.cost(), trainer.cost)
         return trainer.student
 
     def trained_so_far(self) -> PreTrainedModel:
@@ -146,7 +156,9 @@ class Distillation:
         return self._trainer().student
 
     def _trainer(self) -> Trainer:
-        held_out, rest = split(list(self._corpus.samples(self._request.text_tokens)))
+        own = list(self._corpus.samples(self._request.text_tokens))
+        parts = [split(text) for text in (own, *self._others)]
+        held_out, rest = (list(chain.from_iterable(some)) for some in zip(*parts, strict=True))
         checkpoint = self._directory / CHECKPOINT_FILE
         return Trainer(self._student(), rest, held_out, self._plan(), checkpoint)
 
@@ -183,6 +195,17 @@ class Distillation:
                 "allow longer texts, or give shorter prompts."
             )
         return short
+
+    def _text_of(self, directory: Path) -> list[Sample]:
+        """All text of another distillation."""
+        num_rows = tokens_written_for(directory, self._source)
+        corpus = Corpus(directory / TEXT_FOLDER)
+        if missing := corpus.num_missing_rows(num_rows):
+            raise InvalidInputError(
+                f"'{directory}' still lacks {missing} of its {num_rows} tokens of text; let that "
+                "distillation write them first."
+            )
+        return list(corpus.samples(num_rows))
 
     def _writer(self) -> Writer:
         limits = WritingLimits(max_tokens=self._request.max_tokens)

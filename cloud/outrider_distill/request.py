@@ -16,7 +16,7 @@ from outrider_models.checksums import sha256_of
 
 RECORD_FILE: Final = "request.json"
 
-_PATHS: Final = ("target", "prompts", "start_from")
+_PATHS: Final = ("target", "prompts", "openings", "text_of", "start_from")
 """What files are called does not matter, only what they hold."""
 
 
@@ -28,6 +28,7 @@ class DistillRequest:
         target: a name in the store, `hf:org/name`, or a directory.
         layers: the target's layers that the drafter begins with.
         prompts: files of questions; the target writes the others itself.
+        openings: a file of beginnings, which the target makes questions of; None: it begins itself.
         text_tokens: how much text to learn from.
         max_tokens: of one text.
         temperatures: of the answers, in turn.
@@ -37,12 +38,14 @@ class DistillRequest:
         epochs: how often each text is learned from.
         seed: of text and training.
         block: how many tokens the drafter can propose in one pass; 1: one, as any model.
+        text_of: directories of other distillations, whose text is learned from, too.
         start_from: trained layers to begin with, instead of the target's own; None: its own.
     """
 
     target: str
     layers: tuple[int, ...]
     prompts: tuple[Path, ...] = ()
+    openings: Path | None = None
     text_tokens: int = 400_000
     max_tokens: int = 384
     temperatures: tuple[float, ...] = (1.0, 0.6, 0.0)
@@ -52,6 +55,7 @@ class DistillRequest:
     epochs: float = 6.0
     seed: int = 0
     block: int = 1
+    text_of: tuple[Path, ...] = ()
     start_from: Path | None = None
 
     def record(self, source: Path) -> dict[str, Any]:
@@ -64,6 +68,8 @@ class DistillRequest:
         return fields | {
             "target": _digest_of_model(source),
             "prompts": [sha256_of(path) for path in self.prompts],
+            "openings": sha256_of(self.openings) if self.openings else None,
+            "text_of": [sha256_of(path / RECORD_FILE) for path in self.text_of] or None,
             "start_from": sha256_of(self.start_from) if self.start_from else None,
         }
 
@@ -87,6 +93,32 @@ def claim_directory(directory: Path, record: dict[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     content = json.dumps(record, indent=2) + "\n"
     write_whole(path, lambda file: file.write(content.encode()))
+
+
+def tokens_written_for(directory: Path, source: Path) -> int:
+    """How much text was asked for in another distillation of the same target.
+
+    Args:
+        directory: of that distillation.
+        source: the target's directory.
+
+    Raises:
+        InvalidInputError: it is none, or of another target.
+        ModelFileError: its record is damaged.
+    """
+    path = directory / RECORD_FILE
+    if not path.is_file():
+        raise InvalidInputError(
+            f"'{directory}' is not the work of a distillation; give --text-of a directory that "
+            "'outrider models distill' has written."
+        )
+    record = _read(path)
+    if record.get("target") != _digest_of_model(source):
+        raise InvalidInputError(
+            f"The text in '{directory}' was written by another target; give --text-of what the "
+            "same target has written."
+        )
+    return int(record["text_tokens"])
 
 
 def _refuse_another(directory: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ A shard appears whole or not at all. Knows nothing of how text is written or lea
 import errno
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,8 +43,13 @@ class Sample:
         return len(self.tokens) - 1 - self.begin
 
 
-def write_shard(path: Path, samples: Sequence[Sample]) -> None:
+def write_shard(path: Path, samples: Sequence[Sample], seconds: float = 0.0) -> None:
     """Keep samples in a file.
+
+    Args:
+        path: of the file.
+        samples: what it is to hold.
+        seconds: that it took to write them.
 
     Raises:
         UnavailableError: the disk is full.
@@ -54,6 +60,7 @@ def write_shard(path: Path, samples: Sequence[Sample]) -> None:
         "tokens": np.concatenate([sample.tokens for sample in samples]),
         "top_ids": np.concatenate([sample.top_ids for sample in samples]),
         "top_log_probs": np.concatenate([sample.top_log_probs for sample in samples]),
+        "seconds": np.array(seconds),
     }
     write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
@@ -64,10 +71,24 @@ def read_shard(path: Path) -> list[Sample]:
     Raises:
         ModelFileError: the file is damaged.
     """
+    with _damage_named(path), np.load(path, allow_pickle=False) as stored:
+        return list(_samples({name: stored[name] for name in stored.files}))
+
+
+def read_seconds(path: Path) -> float:
+    """How long it took to write a shard; 0 where that is not known.
+
+    Raises:
+        ModelFileError: the file is damaged.
+    """
+    with _damage_named(path), np.load(path, allow_pickle=False) as stored:
+        return float(stored["seconds"]) if "seconds" in stored.files else 0.0
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        return list(_samples(arrays))
+        yield
     except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise ModelFileError(
             f"The text in '{path}' is damaged ({error}); delete that file, and it is written again."

@@ -16,6 +16,12 @@ from numpy.typing import NDArray
 Ranks = NDArray[np.int64]
 """For each token of an answer its rank among the guesses, [tokens]."""
 
+BlockRanks = NDArray[np.int64]
+"""For each place of an answer the ranks of the next K tokens, from one pass: [tokens, K]."""
+
+BEYOND_THE_END: Final = -1
+"""The rank of a token that an answer has no more."""
+
 MOST_GUESSES: Final = 8
 """Ranks from here on are not told apart."""
 
@@ -119,3 +125,39 @@ def _depth_reached(ranks: Ranks, begin: int, tree: TreeShape) -> int:
         node = tree.children[node][rank]
         depth += 1
     return depth
+
+
+def block_shares(texts: Sequence[BlockRanks]) -> list[float]:
+    """How often the first, the second, ... first guess of a pass is right, whatever the others."""
+    ranks = np.concatenate(texts)
+    return [float((column[column != BEYOND_THE_END] == 0).mean()) for column in ranks.T]
+
+
+def block_runs(texts: Sequence[BlockRanks]) -> list[float]:
+    """How often the first 1, 2, ..., K first guesses of a pass are all right."""
+    ranks = np.concatenate(texts)
+    are_right = np.logical_and.accumulate(ranks == 0, axis=1)
+    columns = zip(are_right.T, ranks.T, strict=True)
+    return [float(right[rank != BEYOND_THE_END].mean()) for right, rank in columns]
+
+
+def block_rescued(texts: Sequence[BlockRanks], num_guesses: int) -> float:
+    """Where not all first guesses of a pass are right: how often the token is a later guess."""
+    ends = np.concatenate([_first_miss(row) for ranks in texts for row in ranks])
+    return float((ends < num_guesses).mean()) if len(ends) else 0.0
+
+
+def _first_miss(row: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rank that is the first not to be 0, or nothing."""
+    return row[row > 0][:1]
+
+
+def block_tokens_per_pass(texts: Sequence[BlockRanks]) -> float:
+    """Tokens that a pass commits, the correction counted, if one block is drafted each time."""
+    num_passes = 0
+    for ranks in texts:
+        begin = 0
+        while begin < len(ranks):
+            begin += _run(ranks[begin], 0, ranks.shape[1]) + 1
+            num_passes += 1
+    return sum(map(len, texts)) / num_passes

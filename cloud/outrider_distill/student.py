@@ -189,7 +189,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def read_trained(student: PreTrainedModel, path: Path) -> None:
-    """Give a student weights that were trained before.
+    """Give a student weights that were trained before; its masks keep theirs where there are none.
 
     Raises:
         ModelFileError: the file is damaged, or belongs to a student of another shape.
@@ -201,6 +201,8 @@ def read_trained(student: PreTrainedModel, path: Path) -> None:
             f"The trained layers '{path}' cannot be read ({error}); get them again."
         ) from error
     own = trained_state(student)
+    if _MASKS in own:
+        state.setdefault(_MASKS, own[_MASKS])
     if {name: tensor.shape for name, tensor in state.items()} != {
         name: tensor.shape for name, tensor in own.items()
     }:

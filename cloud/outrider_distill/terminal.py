@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from outrider_distill.cost import Cost
 from outrider_models.terminal import Terminal
 
 if TYPE_CHECKING:  # needs torch
@@ -72,6 +73,11 @@ class StepsTerminal(Terminal):
             f"in the first 1, 2, 4, 8: {first}{ahead}",
             highlight=False,
         )
+
+    def took(self, writing: Cost, training: Cost) -> None:
+        """See `DistillProgress`."""
+        self.console.print(f"The target wrote: {writing}.", highlight=False)
+        self.console.print(f"The drafter learned from: {training}.", highlight=False)
 
     def begin_answers(self, num_answers: int) -> None:
         """See `EvaluationProgress`."""

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from outrider_common.errors import ModelFileError
 from outrider_distill.batches import Batch, batches, epoch_batches
 from outrider_distill.candidates import NUM_STAND_INS, log_probs_of
+from outrider_distill.cost import Cost
 from outrider_distill.estimate import Estimate, estimate, hidden_rows
 from outrider_distill.losses import Buckets, Loss
 from outrider_distill.samples import Sample, write_whole
@@ -77,7 +78,7 @@ class Point:
     Attributes:
         step: steps that were made.
         num_rows: next tokens that were learned from.
-        seconds: of training.
+        seconds: of training, with those that estimates and checkpoints took.
         loss: the mean since the last point; None at the start.
         estimate: on text that was not shown.
     """
@@ -139,6 +140,7 @@ class Trainer:
         )
         self._checkpoint = checkpoint
         self._step, self._num_rows, self._seconds = 0, 0, 0.0
+        self._began = time.perf_counter()
         self._losses: list[float] = []
         self._curve: list[dict[str, Any]] = []
         if checkpoint.is_file():
@@ -148,6 +150,11 @@ class Trainer:
     def curve(self) -> Sequence[dict[str, Any]]:
         """The points so far, as plain values."""
         return self._curve
+
+    @property
+    def cost(self) -> Cost:
+        """What all of the training so far has taken."""
+        return Cost(self._num_rows, self._seconds)
 
     @property
     def student(self) -> PreTrainedModel:
@@ -166,14 +173,13 @@ class Trainer:
             UnavailableError: the disk is full.
         """
         end = self.num_steps if num_steps is None else min(num_steps, self.num_steps)
+        self._began = time.perf_counter()
         progress.begin(self._step, self.num_steps)
         if not self._curve:
             self._estimate(progress)
         order = batches(self._samples, self._plan.batch_tokens, self._plan.seed)
         for part in islice(order, self._step, end):
-            began = time.perf_counter()
             loss, num_rows = self._learn(self._batch(part, self._step))
-            self._seconds += time.perf_counter() - began
             self._step += 1
             self._num_rows += num_rows
             self._losses.append(loss)
@@ -223,15 +229,22 @@ class Trainer:
         found = estimate(self._student, self._head, self._held_out, self._dtype)
         loss = sum(self._losses) / len(self._losses) if self._losses else None
         self._losses.clear()
-        point = Point(self._step, self._num_rows, self._seconds, loss, found)
+        point = Point(self._step, self._num_rows, self._take_time(), loss, found)
         self._curve.append(asdict(point))
         progress.reached(point)
+
+    def _take_time(self) -> float:
+        """All seconds of training so far, with those that estimates and checkpoints took."""
+        now = time.perf_counter()
+        self._seconds += now - self._began
+        self._began = now
+        return self._seconds
 
     def _save(self) -> None:
         state = {
             "step": self._step,
             "num_rows": self._num_rows,
-            "seconds": self._seconds,
+            "seconds": self._take_time(),
             "losses": self._losses,
             "curve": self._curve,
             "weights": trained_state(self._student),

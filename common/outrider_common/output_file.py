@@ -5,7 +5,7 @@ Knows nothing of what is written.
 
 from pathlib import Path
 
-from outrider_common.errors import InvalidInputError
+from outrider_common.errors import InvalidInputError, UnavailableError
 
 
 def require_writable(path: Path, option: str) -> None:
@@ -27,4 +27,19 @@ def require_writable(path: Path, option: str) -> None:
         raise InvalidInputError(
             f"{path} cannot be written ({error.strerror}); give {option} a file in a directory "
             "that exists and may be written to."
+        ) from error
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write a result.
+
+    Raises:
+        UnavailableError: the disk is full, or the place is gone.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UnavailableError(
+            f"{path} could not be written ({error.strerror}); free some room and give the command "
+            "again, or another file."
         ) from error

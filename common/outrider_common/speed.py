@@ -1,9 +1,10 @@
 """How fast a session would be over a round-trip time, against the cloud alone. Pure.
 
-The formulas of the design: a is the acceptance of a drafted token, t_d the time to draft one,
+The formulas of the design: a is the acceptance of a drafted token, t_d the time of a draft pass,
 t_v(n) that of a verification pass over n rows, t_ar = t_v(1) that of plain decoding, R the round
-trip. Acceptance is taken to be independent of position and confidence, so a calibrated policy does
-better.
+trip. A drafter says one token a pass, or a block of K: then a stands for the chances that the first
+1, 2, ..., K of them are all right. They are taken to be independent of position and confidence, so
+a calibrated policy does better.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ class Times:
     """How long things take, in seconds.
 
     Attributes:
-        draft_s: to draft one token.
+        draft_s: of a draft pass.
         pass_s: a verification pass without rows.
         row_s: what each row adds to it.
     """
@@ -57,57 +58,73 @@ class SpeedUp:
     chain: float
     tree: float
 
+    @property
+    def unbranched(self) -> float:
+        """The better of the two that are no bounds."""
+        return max(self.stop_and_wait, self.chain)
 
-def committed(acceptance: float, num_drafted: int) -> float:
-    """Tokens that a pass commits on average: (1 - a^(g+1)) / (1 - a) (Leviathan et al. 2023)."""
-    return sum(acceptance**depth for depth in range(num_drafted + 1))
+
+def committed(runs: Sequence[float], num_passes: int) -> float:
+    """Tokens that a verification pass commits on average, the correction counted.
+
+    1 + (a_1 + ... + a_K) (1 + a_K + ... + a_K^(m-1)) after m draft passes; for one token a pass
+    this is (1 - a^(m+1)) / (1 - a) (Leviathan et al. 2023).
+
+    Args:
+        runs: the chances that the first 1, 2, ..., K tokens of a draft pass are all right.
+        num_passes: draft passes, one behind the other.
+    """
+    return 1 + sum(runs) * sum(runs[-1] ** number for number in range(num_passes))
 
 
-def stop_and_wait(times: Times, acceptance: float, round_trip_s: float) -> tuple[float, int]:
+def stop_and_wait(times: Times, runs: Sequence[float], round_trip_s: float) -> tuple[float, int]:
     """Tokens per second of the best draft length, and that length."""
+    size = len(runs)
     return max(
         (
-            committed(acceptance, g) / (g * times.draft_s + round_trip_s + times.verify_s(g + 1)),
-            g,
+            committed(runs, m) / (m * times.draft_s + round_trip_s + times.verify_s(m * size + 1)),
+            m * size,
         )
-        for g in range(1, MOST_DRAFTED + 1)
+        for m in range(1, max(MOST_DRAFTED // size, 1) + 1)
     )
 
 
-def streamed(times: Times, acceptance: float, rescued: float, round_trip_s: float) -> float:
+def streamed(times: Times, runs: Sequence[float], rescued: float, round_trip_s: float) -> float:
     """Tokens per second without waiting: 1 / (t_d + (1 - a) (1 - h) (R + t_v)), small blocks.
 
+    A draft pass of K tokens brings a_1 + ... + a_K, and a correction where they are not all right.
     Hedged, so never less than the cloud alone.
 
     Args:
         times: how long things take.
-        acceptance: of the chain's tokens, a.
+        runs: the chances that the first 1, 2, ..., K tokens of a draft pass are all right.
         rescued: how often a correction is a branch that is there already, h; 0 for a chain.
         round_trip_s: R.
     """
-    stall_s = (1 - acceptance) * (1 - rescued) * (round_trip_s + times.verify_s(2))
-    # A token drafted has to be verified, too: the verifier's rows bound the rate.
-    per_token_s = max(times.draft_s, times.row_s) + stall_s
-    return max(1 / per_token_s, 1 / times.plain_s)
+    size, missed = len(runs), 1 - runs[-1]
+    stall_s = missed * (1 - rescued) * (round_trip_s + times.verify_s(size + 1))
+    # What is drafted has to be verified, too: the verifier's rows bound the rate.
+    per_pass_s = max(times.draft_s, size * times.row_s) + stall_s
+    return max((sum(runs) + missed) / per_pass_s, 1 / times.plain_s)
 
 
 def speed_ups(
     times: Times,
-    acceptance: float,
+    runs: Sequence[float],
     rescued: float,
     round_trips_ms: Sequence[float] = ROUND_TRIPS_MS,
 ) -> list[SpeedUp]:
     """The speeds over a grid of round trips; see `streamed` for the arguments."""
     found = []
     for round_trip_s in (milliseconds / 1e3 for milliseconds in round_trips_ms):
-        rate, length = stop_and_wait(times, acceptance, round_trip_s)
+        rate, length = stop_and_wait(times, runs, round_trip_s)
         found.append(
             SpeedUp(
                 round_trip_s=round_trip_s,
                 stop_and_wait=rate * times.plain_s,
                 num_drafted=length,
-                chain=streamed(times, acceptance, 0.0, round_trip_s) * times.plain_s,
-                tree=streamed(times, acceptance, rescued, round_trip_s) * times.plain_s,
+                chain=streamed(times, runs, 0.0, round_trip_s) * times.plain_s,
+                tree=streamed(times, runs, rescued, round_trip_s) * times.plain_s,
             )
         )
     return found

@@ -1,8 +1,11 @@
 """Fills a directory so that nobody ever sees a part of it."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from outrider_common.errors import UnavailableError
 
 
 def fill_directory(final: Path, fill: Callable[[Path], None], *, resumable: bool = False) -> None:
@@ -14,6 +17,9 @@ def fill_directory(final: Path, fill: Callable[[Path], None], *, resumable: bool
         final: where the directory will be; its parent exists.
         fill: writes the files into the directory that it is given.
         resumable: keep what `fill` wrote before it failed, for the next attempt to find.
+
+    Raises:
+        UnavailableError: the disk is full.
     """
     incoming = final.with_name(f".{final.name}.incoming")
     if not resumable:
@@ -21,9 +27,14 @@ def fill_directory(final: Path, fill: Callable[[Path], None], *, resumable: bool
     incoming.mkdir(exist_ok=True)
     try:
         fill(incoming)
-    except BaseException:
+    except BaseException as error:
         if not resumable:
             shutil.rmtree(incoming, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UnavailableError(
+                f"The disk of '{final.parent}' is full; free some room and give the same command "
+                "again."
+            ) from error
         raise
     _let_all_read(incoming)
     _swap_in(incoming, final)

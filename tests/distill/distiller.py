@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from outrider_distill.cost import Cost
 from outrider_distill.distil import Distillation, Machine
 from outrider_distill.request import DistillRequest
 from outrider_distill.student import State, trained_state
@@ -21,6 +22,7 @@ class Watcher:
 
     def __init__(self, stop_after_steps: int | None = None, stop_after_tokens: int | None = None):
         self.num_steps, self.num_tokens = 0, 0
+        self.costs: tuple[Cost, Cost] | None = None
         self._most_steps, self._most_tokens = stop_after_steps, stop_after_tokens
 
     def stage(
@@ -43,6 +45,9 @@ class Watcher:
             raise StoppedError
 
     def reached(self, point: Point) -> None: ...
+
+    def took(self, writing: Cost, training: Cost) -> None:
+        self.costs = writing, training
 
 
 class Distiller:

@@ -30,6 +30,19 @@ def test_without_files_all_questions_are_its_own() -> None:
     assert [assignments[number].sampling.temperature for number in range(4)] == [1, 0, 1, 0]
 
 
+def test_every_second_question_of_its_own_begins_as_given() -> None:
+    openings = [(30, 31), (40,)]
+    alone = Assignments(CHAT, [], (1.0,), seed=0, openings=openings)
+    given = [alone[number] for number in range(6)]
+    assert all(one.asks_itself for one in given)
+    begins = [(1, 2), (1, 2, 30, 31), (1, 2), (1, 2, 40), (1, 2), (1, 2, 30, 31)]
+    assert [one.given for one in given] == begins
+    beside_files = Assignments(CHAT, FILES, (1.0,), seed=0, openings=openings)
+    own = [beside_files[number] for number in range(1, 13, 2)]
+    assert [one.given for one in own] == begins
+    assert not any(beside_files[number].asks_itself for number in range(0, 12, 2))
+
+
 def test_the_seed_of_the_run_decides_that_of_every_text() -> None:
     runs = [Assignments(CHAT, [], (1.0,), seed=seed) for seed in (0, 0, 1)]
     seeds = [tuple(run[number].sampling.seed for number in range(50)) for run in runs]

@@ -23,6 +23,8 @@ from outrider_common.errors import (
     UnsupportedError,
 )
 from outrider_distill.assembling import assemble
+from outrider_distill.chat_format import chat_format, load_tokenizer
+from outrider_distill.corpus import Corpus
 from outrider_distill.distil import (
     BUNDLE_FOLDER,
     CHECKPOINT_FILE,
@@ -31,6 +33,7 @@ from outrider_distill.distil import (
 )
 from outrider_distill.samples import Sample
 from outrider_distill.student import build_student, read_trained, trained_state
+from outrider_distill.training import Trainer
 from outrider_edge.onnx_model import OnnxModel
 from outrider_models.bundle import Bundle
 from outrider_models.progress import SilentProgress
@@ -158,6 +161,21 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
     assert are_equal(distiller.train("full"), straight)
 
 
+def test_a_disk_that_is_full_when_the_bundle_is_written_is_named_and_nothing_is_left(
+    distiller: Distiller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, directory: Path, request: Any) -> None:
+        (directory / "model.onnx").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("outrider_distill.assembling.write_bundle", full)
+        with pytest.raises(UnavailableError, match="is full; free some room and give the same"):
+            distiller.run("run")
+    assert not list((distiller.root / "run").glob("*bundle*"))
+    Bundle.load(distiller.run("run"), verify=True)
+
+
 def _fill(file: BinaryIO) -> None:
     file.write(b"\0" * 100)
 
@@ -187,6 +205,106 @@ def test_training_goes_on_from_layers_of_another_run(distiller: Distiller) -> No
     )
 
 
+def test_text_of_another_run_is_learned_from_and_what_it_held_out_is_held_out(
+    distiller: Distiller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[list[list[int]]] = []
+    plain = Trainer.__init__
+
+    def watched(self: Trainer, student: Any, *texts: Any) -> None:
+        shown.extend(plain_tokens(text) for text in texts[:2])
+        plain(self, student, *texts)
+
+    monkeypatch.setattr(Trainer, "__init__", watched)
+    distiller.train("first")
+    asking = replace(distiller.request, seed=7, text_of=(distiller.root / "first",))
+    second = distiller.start("second", asking)
+    second.write_text()
+    second.train()
+    own_held_out, own_rest = split(list(Corpus(distiller.root / "second" / "text").samples(3000)))
+    first_rest, first_held_out, rest, held_out = shown
+    assert rest == plain_tokens(own_rest) + first_rest
+    assert held_out == plain_tokens(own_held_out) + first_held_out
+
+
+def plain_tokens(samples: Sequence[Sample]) -> list[list[int]]:
+    return [sample.tokens.tolist() for sample in samples]
+
+
+def test_text_of_another_run_has_to_be_there_and_of_the_same_target(
+    distiller: Distiller, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    asking = replace(distiller.request, text_of=(other,))
+    with pytest.raises(InvalidInputError, match="other' is not the work of a distillation"):
+        distiller.start("run", asking)
+    distiller.start("first")
+    with pytest.raises(InvalidInputError, match="still lacks 3000 of its 3000 tokens of text"):
+        distiller.start("run", replace(asking, text_of=(distiller.root / "first",)))
+    record = json.loads((distiller.root / "first" / "request.json").read_text())
+    (other / "request.json").write_text(json.dumps(record | {"target": "f00d"}))
+    with pytest.raises(InvalidInputError, match="other' was written by another target"):
+        distiller.start("run", asking)
+    assert not (distiller.root / "run").exists()
+
+
+def test_openings_are_part_of_the_request_and_begin_the_target_s_questions(
+    distiller: Distiller, tmp_path: Path
+) -> None:
+    openings = tmp_path / "openings.jsonl"
+    openings.write_text('{"prompt": "Why does"}\n', encoding="utf-8")
+    asking = replace(distiller.request, prompts=(), openings=openings)
+    run = distiller.start("run", asking)
+    run.write_text()
+    tokenizer = load_tokenizer(Path(asking.target))
+    chat = chat_format(tokenizer)
+    begins = [*chat.before, *tokenizer.encode("Why does", add_special_tokens=False)]
+    samples = list(Corpus(distiller.root / "run" / "text").samples(3000))
+    assert [s.tokens[: len(begins)].tolist() == begins for s in samples[1::2]] == [True] * (
+        len(samples) // 2
+    )
+    openings.write_text('{"prompt": "Why do"}\n', encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="begun with openings"):
+        distiller.start("run", asking)
+
+
+def test_what_text_and_training_took_is_told_again_when_all_is_there(
+    distiller: Distiller,
+) -> None:
+    first, again = Watcher(), Watcher()
+    distiller.train("run", first)
+    distiller.train("run", again)
+    assert first.costs is not None
+    assert again.costs is not None
+    samples = list(Corpus(distiller.root / "run" / "text").samples(10**9))
+    curve = json.loads((distiller.root / "run" / "curve.json").read_text())
+    for writing, training in (first.costs, again.costs):
+        assert writing.num_tokens == sum(sample.num_rows for sample in samples)
+        assert training.num_tokens == curve[-1]["num_rows"]
+        assert str(training).endswith(f", {training.num_tokens / training.seconds:.0f} tokens/s")
+    assert again.costs[0] == first.costs[0]
+    assert first.costs[0].seconds > 0
+    assert again.costs[1].seconds >= first.costs[1].seconds > curve[1]["seconds"] > 0
+
+
+def test_a_drafter_of_blocks_can_begin_with_layers_that_say_one_token(
+    distiller: Distiller,
+) -> None:
+    plain = distiller.train("first")
+    first = distiller.start("first")
+    first.export(first.trained_so_far(), "none", None)
+    trained = distiller.root / "first" / TRAINED_FILE
+    asking = replace(distiller.request, start_from=trained, block=3)
+    second = distiller.start("second", asking)
+    begun = trained_state(second._student())
+    masks = begun.pop("mask_embeddings")
+    assert begun.keys() == plain.keys()
+    for name, weight in plain.items():
+        torch.testing.assert_close(begun[name], weight, atol=2e-2, rtol=2e-2)
+    assert masks.shape[0] == 2
+
+
 def test_assembled_layers_are_the_bundle_that_the_run_made(distiller: Distiller) -> None:
     bundle = Bundle.load(distiller.run("run"))
     trained = distiller.root / "run" / TRAINED_FILE
@@ -195,6 +313,25 @@ def test_assembled_layers_are_the_bundle_that_the_run_made(distiller: Distiller)
     assert path == distiller.store.resolve_bundle("mine")
     assert assembled.manifest.files == bundle.manifest.files
     assert not list(path.parent.glob(".assembling*"))
+
+
+def test_an_assembled_drafter_can_draft_from_the_frequent_tokens_alone(
+    distiller: Distiller,
+) -> None:
+    whole = OnnxModel(Bundle.load(distiller.run("run")))
+    trained = distiller.root / "run" / TRAINED_FILE
+    path = assemble(
+        trained, distiller.store, SilentProgress(), quantisation="none", draft_vocabulary=64
+    )
+    assert path.name == "tiny-2-layers-none-top64"
+    cut = OnnxModel(Bundle.load(path, verify=True))
+    assert cut.num_logits == 64
+    tokens = list(range(3, 30))
+    np.testing.assert_allclose(
+        cut.new_sequence().forward(tokens),
+        whole.new_sequence().forward(tokens)[:, cut.token_ids],
+        atol=1e-3,
+    )
 
 
 def test_layers_are_not_put_into_a_target_with_another_tokenizer(

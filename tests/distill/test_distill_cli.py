@@ -1,6 +1,7 @@
 """The command `outrider models distill`, from its options to a bundle."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ def test_the_command_makes_a_bundle_and_a_second_call_finds_everything_done(
     assert first.exit_code == 0
     assert first.stdout == f"{out / 'bundle'}\n"
     assert "accepted" in first.stderr
+    for line in ("The target wrote: ", "The drafter learned from: "):
+        assert re.search(rf"{line}\d+ tokens in \d+ s, \d+ tokens/s", first.stderr)
     manifest = Bundle.load(out / "bundle", verify=True).manifest
     assert manifest.kv.num_layers == 2
     assert manifest.name == "tiny-2-layers-none"

@@ -19,8 +19,9 @@ from outrider_common.sampling import SamplingParams
 from outrider_common.speed import Times
 from outrider_distill.answers import EvaluationRequest
 from outrider_distill.chat_format import chat_format, load_tokenizer
-from outrider_distill.evaluation import ALL_TASKS, Evaluation, Worth, evaluate
+from outrider_distill.evaluation import ALL_TASKS, Evaluation, evaluate
 from outrider_distill.student import build_student
+from outrider_distill.worth import Worth
 from outrider_export import Scheme, export_bundle
 from outrider_models.cli import models
 from outrider_models.store import ModelStore
@@ -67,7 +68,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(bundle_dir: Path, tiny_dir: Path, prompts: Path) -> Evaluation:
     torch.set_num_threads(1)
-    request = EvaluationRequest(str(bundle_dir), str(tiny_dir), prompts, max_tokens=MAX_TOKENS)
+    request = EvaluationRequest((str(bundle_dir),), str(tiny_dir), prompts, max_tokens=MAX_TOKENS)
     watcher = Silent()
     result = evaluate(request, ModelStore(bundle_dir.parent / "store"), watcher)
     assert watcher.num_done == watcher.num_answers == 2 * len(QUESTIONS)
@@ -113,7 +114,7 @@ def test_shares_and_tokens_per_pass_are_what_one_counts(
         )
         for number, question in enumerate(QUESTIONS)
     ]
-    worth = found.worths[temperature][ALL_TASKS]
+    worth = found.judged[0].worths[temperature][ALL_TASKS]
     ranks = [rank for text in texts for rank in text]
     assert worth.num_tokens == len(ranks)
     assert 0.05 < worth.acceptance < 0.95  # else this would show nothing
@@ -123,13 +124,15 @@ def test_shares_and_tokens_per_pass_are_what_one_counts(
     expected = Worth.of([np.array(text) for text in texts])
     assert worth == expected
     code = [rank for text in texts[1:3] for rank in text]
-    assert found.worths[temperature]["code"].num_tokens == len(code)
-    assert found.worths[temperature]["code"].acceptance == sum(r == 0 for r in code) / len(code)
+    assert found.judged[0].worths[temperature]["code"].num_tokens == len(code)
+    assert found.judged[0].worths[temperature]["code"].acceptance == sum(
+        r == 0 for r in code
+    ) / len(code)
 
 
 def test_times_are_positive_and_passes_of_more_rows_are_not_shorter(found: Evaluation) -> None:
-    assert found.times.draft_s > 0
-    assert found.times.verify_s(8) >= found.times.plain_s > 0
+    assert found.judged[0].times.draft_s > 0
+    assert found.judged[0].times.verify_s(8) >= found.judged[0].times.plain_s > 0
 
 
 def test_the_rescued_are_those_among_the_later_guesses() -> None:
@@ -141,10 +144,13 @@ def test_the_rescued_are_those_among_the_later_guesses() -> None:
 
 def test_the_json_has_a_version_and_plain_values_all_the_way(found: Evaluation) -> None:
     document = json.loads(json.dumps(found.as_json()))
-    assert document["version"] == 1
-    assert set(document) == {"version", "request", "times", "results"}
-    assert [result["temperature"] for result in document["results"]] == [0.0, 1.0]
-    for result in document["results"]:
+    assert document["version"] == 2
+    assert set(document) == {"version", "request", "drafters"}
+    assert document["request"]["bundles"] == list(found.request.bundles)
+    (drafter,) = document["drafters"]
+    assert set(drafter) == {"bundle", "times", "results"}
+    assert [result["temperature"] for result in drafter["results"]] == [0.0, 1.0]
+    for result in drafter["results"]:
         assert set(result["tasks"]) == {ALL_TASKS, "animals", "code"}
         assert set(result["tasks"][ALL_TASKS]) == {
             "num_tokens",
@@ -153,9 +159,10 @@ def test_the_json_has_a_version_and_plain_values_all_the_way(found: Evaluation) 
             "per_position",
             "chain",
             "tree",
+            "block",
         }
         assert len(result["speed_ups"]) == 7
-    assert document["times"]["plain_s"] == found.times.plain_s
+    assert drafter["times"]["plain_s"] == found.judged[0].times.plain_s
 
 
 def run(store: Path, *arguments: str | Path) -> Result:
@@ -171,11 +178,21 @@ def test_the_command_prints_tables_and_writes_json_and_plot(
     more = ("--most-per-task", "1", "--json", files[0], "--plot", files[1])
     result = run(tmp_path / "store", bundle_dir, *options, *more)
     assert result.exit_code == 0
-    for word in ("overall", "animals", "code", "A draft step takes"):
+    for word in ("overall", "animals", "code", "A draft pass of"):
         assert word in result.stdout
     document = json.loads(files[0].read_text())
-    assert document["results"][0]["tasks"][ALL_TASKS]["num_tokens"] <= 2 * 4
+    assert document["drafters"][0]["results"][0]["tasks"][ALL_TASKS]["num_tokens"] <= 2 * 4
     assert ElementTree.parse(files[1]).getroot().tag.endswith("svg")
+
+
+def test_a_file_that_cannot_be_written_is_named_before_the_work_begins(
+    bundle_dir: Path, tiny_dir: Path, prompts: Path, tmp_path: Path
+) -> None:
+    command = ["evaluate", str(bundle_dir), "--target", str(tiny_dir), "--prompts", str(prompts)]
+    more = ["--json", str(tmp_path / "no" / "e.json"), "--cache-dir", str(tmp_path / "store")]
+    result = CliRunner().invoke(models, [*command, *more])
+    assert isinstance(result.exception, InvalidInputError)
+    assert "give --json a file" in str(result.exception)
 
 
 def test_a_drafter_with_another_tokenizer_is_refused(
@@ -183,13 +200,13 @@ def test_a_drafter_with_another_tokenizer_is_refused(
 ) -> None:
     other = write_tiny_model(tmp_path / "other")
     train_tokenizer(290).save_pretrained(other)
-    request = EvaluationRequest(str(bundle_dir), str(other), prompts)
+    request = EvaluationRequest((str(bundle_dir),), str(other), prompts)
     with pytest.raises(MismatchError, match="different tokenizers"):
         evaluate(request, ModelStore(tmp_path / "store"), Silent())
 
 
 def test_a_bundle_that_is_not_there_is_named(tiny_dir: Path, prompts: Path, tmp_path: Path) -> None:
-    request = EvaluationRequest("nobody", str(tiny_dir), prompts)
+    request = EvaluationRequest(("nobody",), str(tiny_dir), prompts)
     with pytest.raises(UnknownModelError, match="no bundle 'nobody'"):
         evaluate(request, ModelStore(tmp_path / "store"), Silent())
 
@@ -197,7 +214,7 @@ def test_a_bundle_that_is_not_there_is_named(tiny_dir: Path, prompts: Path, tmp_
 def test_a_prompt_that_does_not_fit_the_drafter_is_named(
     bundle_dir: Path, tiny_dir: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    request = EvaluationRequest(str(bundle_dir), str(tiny_dir), prompts, max_tokens=150)
+    request = EvaluationRequest((str(bundle_dir),), str(tiny_dir), prompts, max_tokens=150)
     with pytest.raises(InvalidInputError, match="only 160 fit into the drafter"):
         evaluate(request, ModelStore(tmp_path / "store"), Silent())
 
@@ -207,12 +224,12 @@ def test_a_drafter_like_its_target_has_everything_accepted(
 ) -> None:
     load_causal_lm(tiny_dir, lambda config: None)
     bundle = export_bundle(tiny_dir, tmp_path / "copy", scheme=Scheme.NONE)
-    request = EvaluationRequest(str(bundle.path), str(tiny_dir), prompts, max_tokens=8)
+    request = EvaluationRequest((str(bundle.path),), str(tiny_dir), prompts, max_tokens=8)
     found = evaluate(request, ModelStore(tmp_path / "store"), Silent())
     for temperature in (0.0, 1.0):
-        worth = found.worths[temperature][ALL_TASKS]
+        worth = found.judged[0].worths[temperature][ALL_TASKS]
         assert worth.acceptance == 1
         assert worth.per_position == [1.0] * 8
         assert worth.chain["4"] == pytest.approx(4.0)  # 8 tokens of 4 answers: 5 and 3
-        assert found.speeds[temperature][0].round_trip_s == 0
-    assert isinstance(found.times, Times)
+        assert found.judged[0].speeds[temperature][0].round_trip_s == 0
+    assert isinstance(found.judged[0].times, Times)

@@ -8,9 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider_distill.speculation import (
+    BEYOND_THE_END,
+    BlockRanks,
     TreeShape,
     acceptance_per_position,
     best_tree,
+    block_rescued,
+    block_runs,
+    block_shares,
+    block_tokens_per_pass,
     chain_tokens_per_pass,
     share_in_first,
     tree_tokens_per_pass,
@@ -93,3 +99,48 @@ def test_a_tree_follows_the_branch_of_the_target_s_token() -> None:
     assert tree_tokens_per_pass(arrays([[1, 0]]), tree) == 2
     assert tree_tokens_per_pass(arrays([[0, 0, 3]]), tree) == 3
     assert tree_tokens_per_pass(arrays([[2, 2]]), tree) == 1
+
+
+def blocks_of(texts: Sequence[Sequence[int]], size: int) -> list[BlockRanks]:
+    """Passes that guess as well beyond the next token as at it."""
+    return [
+        np.array(
+            [
+                [text[i + d] if i + d < len(text) else BEYOND_THE_END for d in range(size)]
+                for i in range(len(text))
+            ],
+            np.int64,
+        )
+        for text in texts
+    ]
+
+
+@given(TEXTS, st.integers(1, 5))
+def test_a_block_whose_masks_are_as_good_as_steps_commits_what_a_chain_does(
+    texts: list[list[int]], size: int
+) -> None:
+    found = block_tokens_per_pass(blocks_of(texts, size))
+    assert found == pytest.approx(chain_tokens_per_pass(arrays(texts), size))
+
+
+@given(TEXTS)
+def test_a_block_of_one_token_is_a_chain_of_one(texts: list[list[int]]) -> None:
+    blocks, ranks = blocks_of(texts, 1), arrays(texts)
+    acceptance = share_in_first(ranks, 1)
+    assert block_shares(blocks) == block_runs(blocks) == pytest.approx([acceptance])
+    if acceptance < 1:
+        rescued = (share_in_first(ranks, 3) - acceptance) / (1 - acceptance)
+        assert block_rescued(blocks, 3) == pytest.approx(rescued)
+
+
+def test_what_blocks_get_right_is_counted_by_hand() -> None:
+    end = BEYOND_THE_END
+    blocks = [np.array([[0, 0, 2], [0, 5, 0], [1, 0, end], [0, end, end]], np.int64)]
+    assert block_shares(blocks) == pytest.approx([3 / 4, 2 / 3, 1 / 2])
+    assert block_runs(blocks) == pytest.approx([3 / 4, 1 / 3, 0])
+    assert block_rescued(blocks, 4) == pytest.approx(2 / 3)  # the misses have ranks 2, 5 and 1
+    assert block_tokens_per_pass(blocks) == pytest.approx(4 / 2)  # two and a correction; one
+
+
+def test_blocks_without_a_miss_rescue_nothing() -> None:
+    assert block_rescued([np.zeros((3, 2), np.int64)], 4) == 0

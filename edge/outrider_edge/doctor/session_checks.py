@@ -131,7 +131,7 @@ def judge(alone: Trial, drafted: Trial, round_trip_s: float, draft_s: float) -> 
             speed_up_measured=measured,
         )
     times = times_of(alone, drafted, draft_s)
-    (expected,) = speed_ups(times, stats.acceptance_rate, 0.0, [round_trip_s * _MS])
+    (expected,) = speed_ups(times, [stats.acceptance_rate], 0.0, [round_trip_s * _MS])
     figures = {
         "acceptance": stats.acceptance_rate,
         "plain_pass_s": times.plain_s,
