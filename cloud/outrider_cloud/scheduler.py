@@ -33,11 +33,9 @@ PASSES_AHEAD: Final = 2
 """For how many passes an edge may have nodes outstanding: one that runs, one that is to come."""
 
 
-@dataclass(
-    slots=True
-)  # one is made of every session before every pass: frozen takes 3 times as long
+@dataclass(slots=True)
 class Load:
-    """What one session could have computed.
+    """What one session could have computed. Not frozen: that takes three times as long to make.
 
     Attributes:
         key: the session.
