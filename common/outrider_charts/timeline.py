@@ -50,7 +50,7 @@ _KEYS: Final = (
     ("late", "too late: the verifier was there first"),
     ("unjudged", "never judged: hung from a wrong one"),
     ("pass", "the target's own"),
-    ("guessed", "guessed by the verifier"),
+    ("guessed", "the verifier's guess"),
 )
 
 
