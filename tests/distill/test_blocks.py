@@ -25,7 +25,13 @@ from outrider_distill.distil import TRAINED_FILE
 from outrider_distill.estimate import hidden_rows
 from outrider_distill.masks import spare_tokens
 from outrider_distill.samples import Sample
-from outrider_distill.student import build_student, read_description
+from outrider_distill.student import (
+    build_student,
+    read_description,
+    read_trained,
+    trained_state,
+    write_trained,
+)
 from outrider_distill.training import Trainer
 
 CPU = torch.device("cpu")
@@ -153,3 +159,20 @@ def test_masks_take_rows_that_no_text_uses(tiny_chat: ChatFormat) -> None:
     assert spare_tokens(tokenizer, 303, tiny_chat, 3) == (302, 300, 301)
     with pytest.raises(UnsupportedError, match="has 3 tokens that no text uses"):
         spare_tokens(tokenizer, 303, chat_format(tokenizer), 4)
+
+
+def test_a_student_with_masks_can_begin_with_layers_that_were_trained_without(
+    tiny_model: Any, tmp_path: Path
+) -> None:
+    plain = build_student(tiny_model, [0, 3])
+    with torch.no_grad():
+        for weight in trained_state(plain).values():
+            weight += 0.25
+    write_trained(plain, tmp_path / "plain.safetensors", {})
+    masked = build_student(tiny_model, [0, 3], MASKS)
+    masks = trained_state(masked)["mask_embeddings"].clone()
+    read_trained(masked, tmp_path / "plain.safetensors")
+    found = trained_state(masked)
+    assert torch.equal(found.pop("mask_embeddings"), masks)
+    for name, weight in trained_state(plain).items():
+        torch.testing.assert_close(found[name], weight, atol=2e-2, rtol=2e-2)

@@ -288,23 +288,6 @@ def test_what_text_and_training_took_is_told_again_when_all_is_there(
     assert again.costs[1].seconds >= first.costs[1].seconds > curve[1]["seconds"] > 0
 
 
-def test_a_drafter_of_blocks_can_begin_with_layers_that_say_one_token(
-    distiller: Distiller,
-) -> None:
-    plain = distiller.train("first")
-    first = distiller.start("first")
-    first.export(first.trained_so_far(), "none", None)
-    trained = distiller.root / "first" / TRAINED_FILE
-    asking = replace(distiller.request, start_from=trained, block=3)
-    second = distiller.start("second", asking)
-    begun = trained_state(second._student())
-    masks = begun.pop("mask_embeddings")
-    assert begun.keys() == plain.keys()
-    for name, weight in plain.items():
-        torch.testing.assert_close(begun[name], weight, atol=2e-2, rtol=2e-2)
-    assert masks.shape[0] == 2
-
-
 def test_assembled_layers_are_the_bundle_that_the_run_made(distiller: Distiller) -> None:
     bundle = Bundle.load(distiller.run("run"))
     trained = distiller.root / "run" / TRAINED_FILE
