@@ -314,7 +314,7 @@ class VerifierSession:
             self._own_guesses.go_on(verdict.tokens)
         # Only now: pages are shared under a digest of the text, accepted tokens included.
         moves = self._sequence.keep(verdict.kept_rows)
-        self._learn(plan, verdict)
+        self._learn(plan, walk, verdict)
         return verdict, moves
 
     def settle(self, verdict: Verdict, began: float) -> Settled:
@@ -383,12 +383,13 @@ class VerifierSession:
         )
         return [one.node for one in found], [one.value for one in found]
 
-    def _learn(self, plan: PassPlan, verdict: Verdict) -> None:
+    def _learn(self, plan: PassPlan, walk: Walk, verdict: Verdict) -> None:
         """Of what rank was right, position by position, as far as drafts were checked."""
         if not plan.num_draft_nodes:
             self._node_value.rest()
+            return
         for row, token in zip(verdict.kept_rows, verdict.tokens, strict=False):
-            if offered := plan.drafts_below(row):
+            if offered := walk.points[row].children:
                 right = offered.index(token) if token in offered else None
                 self._node_value.observe(len(offered), right)
 

@@ -39,15 +39,6 @@ class PassPlan(NamedTuple):
         """How many draft nodes of the edge the pass checks."""
         return len(self.rows.tokens) - 1 - len(self.own_rows)
 
-    def drafts_below(self, row: int) -> tuple[int, ...]:
-        """The tokens of the edge's draft nodes that hang from a row, the older ones first."""
-        hanging = enumerate(zip(self.rows.tokens, self.rows.parents, strict=True))
-        return tuple(
-            token
-            for child, (token, parent) in hanging
-            if parent == row and child not in self.own_rows
-        )
-
 
 class Verdict(NamedTuple):
     """What a pass commits for one session.

@@ -31,7 +31,7 @@ from outrider_bench.recorder import RecordRequest
 from outrider_bench.recorder import record as recorded
 from outrider_bench.report_files import read_measured, read_trace, write_report
 from outrider_bench.report_page import Report
-from outrider_bench.sources import CHECKOUT_PROMPTS, file_in_words
+from outrider_bench.sources import checkout_prompts, file_in_words
 from outrider_charts.png import can_render
 from outrider_common.cli_options import settings_options
 from outrider_common.config_loading import LoadedSettings
@@ -130,7 +130,7 @@ def run(
 
     The file of results is whole after every round: what was interrupted goes on with --resume.
     """
-    prompts = prompts or (CHECKOUT_PROMPTS if CHECKOUT_PROMPTS.is_file() else None)
+    prompts = prompts or checkout_prompts()
     request = request_for(
         Asked(**asked),
         QUICK if quick else FULL,
@@ -189,7 +189,7 @@ def record(out: Path, prompts: Path | None, loaded: LoadedSettings, **asked: Any
     machines, although they share one.
     """
     require_writable(out, "--out")
-    prompts = prompts or (CHECKOUT_PROMPTS if CHECKOUT_PROMPTS.is_file() else None)
+    prompts = prompts or checkout_prompts()
     store = ModelStore(loaded.settings.models.cache_dir or default_root())
     terminal = BenchTerminal()
     with interrupted_by_sigterm(), terminal:

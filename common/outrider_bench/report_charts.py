@@ -134,24 +134,25 @@ def speedup_chart(panel: Panel, cells: Sequence[Cell], formulas: Formulas | None
 
 def capacity_chart(panel: Panel, cells: Sequence[Cell]) -> LineChart:
     """Tokens a second of all sessions together over their number."""
-    return LineChart(
-        str(panel),
-        x_label="sessions",
-        y_label="tokens/s of all sessions together; bands: smallest to largest round",
-        x_ticks=tuple(sorted({float(cell.sessions) for cell in cells})),
-        series=tuple(_series(cells, _capacity_point)),
-        is_root=True,
-    )
+    label = "tokens/s of all sessions together; bands: smallest to largest round"
+    return _over_sessions(panel, cells, label, _capacity_point)
 
 
 def latency_chart(panel: Panel, cells: Sequence[Cell]) -> LineChart:
     """The time per token of one session over their number."""
+    label = "ms per token of a session, median of the answers; bands: to the 95th percentile"
+    return _over_sessions(panel, cells, label, _latency_point)
+
+
+def _over_sessions(
+    panel: Panel, cells: Sequence[Cell], label: str, point: Callable[[Cell], Point | None]
+) -> LineChart:
     return LineChart(
         str(panel),
         x_label="sessions",
-        y_label="ms per token of a session, median of the answers; bands: to the 95th percentile",
+        y_label=label,
         x_ticks=tuple(sorted({float(cell.sessions) for cell in cells})),
-        series=tuple(_series(cells, _latency_point)),
+        series=tuple(_series(cells, point)),
         is_root=True,
     )
 

@@ -106,6 +106,11 @@ def _is_copy(bundle: Bundle, target: Path) -> bool:
     return bool(config.get("num_hidden_layers") == bundle.manifest.kv.num_layers)
 
 
+def checkout_prompts() -> Path | None:
+    """Those of the checkout that this runs in; None where it is none."""
+    return CHECKOUT_PROMPTS if CHECKOUT_PROMPTS.is_file() else None
+
+
 def find_prompts(path: Path | None, num_wanted: int) -> list[Prompt]:
     """Prompts, as many of each task as of any other.
 
